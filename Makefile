@@ -1,0 +1,72 @@
+# One way to do each thing. `make help` lists them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint format types floors quick bench simulate lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+# Python 3.11 or newer: `python3` if it is, else the newest that can be found. Override with PYTHON=...
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## make .venv from the lock file and install trueup into it
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "trueup needs Python 3.11 or newer: install python3 and python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		echo "making $(VENV) with $(PYTHON)"; \
+		$(PYTHON) -m venv --clear $(VENV) || { echo "cannot make $(VENV): install python3-venv" >&2; exit 1; }; }
+	@echo "installing from requirements.lock"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## watch trueup survive its own death, against a simulated cluster; ARGS=--json for a summary
+	@$(BIN)/trueup demo $(ARGS)
+
+test: setup ## all tests; ARGS= goes to pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: lint types floors quick ## lint, types, floors and the quick tests
+
+lint: setup ## ruff: rules and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: setup ## let ruff mend what it can
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+types: setup ## basedpyright, as Python 3.11, 3.12 and 3.13
+	@for v in 3.11 3.12 3.13; do echo "types as Python $$v"; $(BIN)/basedpyright --pythonversion $$v || exit 1; done
+
+floors: setup ## who may import whom, and no file above 500 lines
+	@$(BIN)/lint-imports
+	@find src -name '*.py' -exec awk 'END { if (NR > 500) { print FILENAME ": " NR " lines; split it at 500"; exit 1 } }' {} \; \
+		| { ! grep .; }
+
+quick: setup ## the tests of the pure floors only
+	@dirs=$$(ls -d tests/model tests/core 2>/dev/null); test -z "$$dirs" || $(BIN)/python -m pytest -q -n $(WORKERS) $$dirs
+
+bench: setup ## the benchmarks: a table and a line of JSON each
+	@for b in benchmarks/*.py; do $(BIN)/python $$b || exit 1; done
+
+simulate: setup ## the crash simulation for SECONDS= from SEED=
+	@$(BIN)/python -m tests.simulation.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+lock: ## resolve requirements.lock anew from pyproject.toml; ARGS=--upgrade takes newer versions
+	@test -x .cache/lock/bin/uv || { $(PYTHON) -m venv .cache/lock && .cache/lock/bin/python -m pip install --quiet uv; }
+	@.cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS) \
+		--output-file requirements.lock pyproject.toml
+
+clean: ## remove everything that was made here
+	@rm -rf $(VENV) .cache .hypothesis .import_linter_cache .pytest_cache .ruff_cache build dist
+	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
