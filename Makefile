@@ -48,7 +48,7 @@ types: setup ## basedpyright, as Python 3.11, 3.12 and 3.13
 	@for v in 3.11 3.12 3.13; do echo "types as Python $$v"; $(BIN)/basedpyright --pythonversion $$v || exit 1; done
 
 floors: setup ## who may import whom, and no file above 500 lines
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@find src -name '*.py' -exec awk 'END { if (NR > 500) { print FILENAME ": " NR " lines; split it at 500"; exit 1 } }' {} \; \
 		| { ! grep .; }
 
