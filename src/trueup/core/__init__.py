@@ -1,0 +1,1 @@
+"""The heart: pure decisions. Values in, verdict out; no clock, no I/O, no randomness, no logging."""

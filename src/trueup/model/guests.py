@@ -1,0 +1,142 @@
+"""What a guest is, what manifests want of it, and what tells one incarnation of a vmid from the next.
+
+`Observed` is what PVE said at one moment, `Desired` what a manifest says. Config values are PVE's own property
+strings; they are compared by meaning only, in `core.properties`.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from trueup.model.ids import Digest, GuestType, NodeName, OpId, Vmid
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """Our claim on a guest, an HTML comment in its description (`core.marker` writes and reads it).
+
+    `uid` names the incarnation (made at create or adoption), `installation` the trueup that owns it, `vmid` the guest
+    it was written for (another vmid = a copy made by clone or restore), `op_id` the operation that wrote it and
+    `counter` rises with each write, so that a config text, and with it PVE's digest, never comes back.
+    """
+
+    uid: str
+    installation: str
+    vmid: Vmid
+    op_id: OpId
+    counter: int
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells one incarnation of a vmid from the next; empty strings where PVE gives nothing.
+
+    QEMU has the first three; LXC has none of them, so its root volume and MAC addresses stand in (pve-container has
+    no uuid). `marker_uid` is ours.
+    """
+
+    smbios1_uuid: str = ""
+    ctime: str = ""
+    vmgenid: str = ""
+    marker_uid: str = ""
+    rootfs: str = ""
+    macs: tuple[str, ...] = ()
+
+
+class Power(StrEnum):
+    """A guest's run state, wanted or seen. IGNORE is only wanted, UNKNOWN only seen."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    IGNORE = "ignore"
+    UNKNOWN = "unknown"
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """One guest as PVE showed it.
+
+    `config` holds the values with pending changes applied, without `digest`; numbers are turned into text. `lock` is
+    the config lock ('' = none). `pending` names the keys that wait for a restart. `marker` is ours or None;
+    `description` is the user's own text without it. `ha` is the HA state ('' = not managed).
+    """
+
+    type: GuestType
+    vmid: Vmid
+    node: NodeName
+    name: str
+    status: Power
+    template: bool = False
+    lock: str = ""
+    digest: Digest = Digest("")
+    config: Mapping[str, str] = {}
+    pending: tuple[str, ...] = ()
+    description: str = ""
+    marker: Marker | None = None
+    ha: str = ""
+    identity: Identity = Identity()
+
+
+class ResourceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of /cluster/resources?type=vm: existence, node, lock and tags are live, the rest is up to 10 s old."""
+
+    type: GuestType
+    vmid: Vmid
+    node: NodeName
+    name: str = ""
+    status: Power = Power.UNKNOWN
+    template: bool = False
+    lock: str = ""
+    ha: str = ""
+
+
+class Empty(msgspec.Struct, frozen=True, kw_only=True, tag="empty"):
+    """Create the guest with nothing but its config."""
+
+
+class Clone(msgspec.Struct, frozen=True, kw_only=True, tag="clone"):
+    """Clone another guest; `full` copies the disks, otherwise they are linked to the template's."""
+
+    source: Vmid
+    full: bool = True
+
+
+class ContainerTemplate(msgspec.Struct, frozen=True, kw_only=True, tag="template"):
+    """Unpack a container template, e.g. `local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst`."""
+
+    volume: str
+
+
+class Archive(msgspec.Struct, frozen=True, kw_only=True, tag="archive"):
+    """Restore a backup, e.g. `backup:backup/vzdump-qemu-101-....vma.zst`."""
+
+    volume: str
+
+
+Source = Empty | Clone | ContainerTemplate | Archive
+
+
+class Restart(StrEnum):
+    """Whether the loop may interrupt a running guest."""
+
+    NEVER = "never"
+    ALLOWED = "allowed"
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """One guest as its manifest declares it.
+
+    `config` has only the keys that the manifest gives; a value is PVE's property string or a map of it. `restart` is
+    ALLOWED, NEVER, or the text of a window. `origin` is file:line, for messages.
+    """
+
+    type: GuestType
+    name: str
+    vmid: Vmid
+    node: NodeName
+    power: Power = Power.RUNNING
+    source: Source = Empty()
+    config: Mapping[str, str | Mapping[str, str]] = {}
+    description: str | None = None
+    labels: Mapping[str, str] = {}
+    restart: str = Restart.NEVER
+    after: tuple[str, ...] = ()
+    origin: str = ""

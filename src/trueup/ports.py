@@ -1,0 +1,188 @@
+"""What the engine needs from the world, as small Protocols. Each states what an implementation owes its caller.
+
+Every call here is a point at which the agent may die; the simulation kills it at each of them.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from trueup.model.guests import ResourceRow
+from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
+from trueup.model.ops import Draft, EpochTaken, OpState, OpView, Record
+from trueup.model.pve import Call, ClusterState, ConfigRead, Reply, TaskList, TaskState
+
+
+class Clock(Protocol):
+    """Time. Only this port knows it."""
+
+    def now_ms(self) -> int:
+        """Wall clock in epoch milliseconds; may step."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never steps; comparable within this process only."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; cancellable."""
+        ...
+
+
+class Entropy(Protocol):
+    """Chance. Only this port has it."""
+
+    def uuid7(self, at_ms: int) -> str:
+        """Return a UUIDv7 for this instant, as text; never the same twice."""
+        ...
+
+    def jitter(self) -> float:
+        """Return a number in [0, 1)."""
+        ...
+
+
+class Pve(Protocol):
+    """One PVE cluster, spoken to with one API token.
+
+    Concurrency: any number of calls at once; the implementation bounds what reaches a node. Reads may be repeated and
+    sent to any endpoint. `send` sends at most once, on a fresh connection, and never repeats by itself.
+    """
+
+    @property
+    def token(self) -> TokenId:
+        """The token in use; PVE writes it into the UPIDs of our tasks."""
+        ...
+
+    async def send(self, call: Call) -> Reply:
+        """Send one mutation, once.
+
+        Raises:
+            NotSent: PVE cannot have acted.
+            Refused: PVE refused before it changed anything.
+            Unknown: anything else; PVE may have acted or may still act.
+        """
+        ...
+
+    async def cluster(self) -> ClusterState:
+        """Quorum and nodes. Raises ReadFailed."""
+        ...
+
+    async def resources(self) -> tuple[ResourceRow, ...]:
+        """All guests that the token may see (VM.Audit). Raises ReadFailed."""
+        ...
+
+    async def sees_all_guests(self) -> bool:
+        """Whether the token has VM.Audit on /vms, so that absence from `resources` means absence. Raises ReadFailed."""
+        ...
+
+    async def statuses(self, node: NodeName) -> tuple[ResourceRow, ...]:
+        """The live state of the guests of one node (/nodes/N/qemu and lxc). Raises ReadFailed."""
+        ...
+
+    async def config(self, node: NodeName, guest: GuestType, vmid: Vmid) -> ConfigRead:
+        """One guest's config with digest. Raises Absent if PVE says it is not on this node, else ReadFailed."""
+        ...
+
+    async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:
+        """Whether the guest runs now (status/current). Raises Absent or ReadFailed."""
+        ...
+
+    async def tasks(self, node: NodeName) -> TaskList:
+        """The whole task list of one node, all sources. Raises ReadFailed."""
+        ...
+
+    async def task(self, upid: Upid) -> TaskState | None:
+        """The state of one task on the node of its UPID; None = "no such task". Raises ReadFailed."""
+        ...
+
+
+class Keeper(Protocol):
+    """The second credential: it makes and deletes the agent user's incarnation tokens."""
+
+    async def create(self, token: TokenId) -> str:
+        """Make the token and return its secret (kept in memory only). Raises NotSent, Refused or Unknown."""
+        ...
+
+    async def delete(self, token: TokenId) -> None:
+        """Delete it; "no such token" is success. Raises NotSent, Refused or Unknown."""
+        ...
+
+    async def listed(self, node: NodeName) -> tuple[TokenId, ...]:
+        """The user's tokens as *this* node sees them, asked directly. Raises ReadFailed."""
+        ...
+
+
+class JournalReader(Protocol):
+    """What is in the journal. Open for reading by any number of processes, beside its writer."""
+
+    async def in_flight(self) -> tuple[OpView, ...]:
+        """Operations that PVE may have received and that have no terminal record, oldest first."""
+        ...
+
+    async def accepted(self) -> tuple[OpView, ...]:
+        """One-shots that passed the gate and were not sent, oldest first."""
+        ...
+
+    async def presumed_since(self, since_ms: int) -> tuple[OpView, ...]:
+        """Operations that ended `presumed_not_started` at or after this instant: they are being watched."""
+        ...
+
+    async def ops(
+        self, *, state: OpState | None = None, vmid: Vmid | None = None, limit: int = 0
+    ) -> tuple[OpView, ...]:
+        """Operations, newest first; limit 0 = all."""
+        ...
+
+    async def op(self, op_id: OpId) -> OpView | None:
+        """One operation as its records add up."""
+        ...
+
+    async def records(self, *, op_id: OpId | None = None, after_seq: int = 0, limit: int = 0) -> tuple[Record, ...]:
+        """Records, oldest first; limit 0 = all."""
+        ...
+
+    async def claimed_upids(self, candidates: frozenset[str]) -> frozenset[str]:
+        """Which of these UPIDs an operation has recorded; a task belongs to one operation only."""
+        ...
+
+    async def adopted(self) -> dict[Vmid, str]:
+        """The guests known as ours: vmid to marker uid."""
+        ...
+
+    async def paused(self) -> frozenset[str]:
+        """Names of paused guests; '*' = all."""
+        ...
+
+    async def epochs(self) -> tuple[EpochTaken, ...]:
+        """Every epoch that was taken, oldest first."""
+        ...
+
+    async def tokens(self) -> tuple[frozenset[TokenId], frozenset[TokenId]]:
+        """Incarnation tokens: those ever planned, and those of them that are retired."""
+        ...
+
+
+class Journal(JournalReader, Protocol):
+    """The append-only record of everything, for its one writer.
+
+    Durability: when `append` returns, its records survive a power loss. Concurrency: any number of appends at once
+    (they are committed in groups), in the order in which they were called. Every append is conditional on the epoch
+    and on the hash of the record before it, in the same transaction.
+    """
+
+    async def take_epoch(self, *, holder: str, token: TokenId, record_id: str, at_ms: int) -> Epoch:
+        """Raise the epoch by one, record who holds it, and return it. Raises JournalFailed or Corrupt."""
+        ...
+
+    async def append(self, epoch: Epoch, drafts: Sequence[Draft]) -> tuple[Record, ...]:
+        """Append all drafts or none.
+
+        Raises:
+            Stale: the epoch is over.
+            IllegalTransition: the lifecycle forbids one of them; none was written.
+            JournalFailed: not durable (disk full, I/O error); none counts as written, mutations must stop.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Write what is queued and let go of the lock."""
+        ...
