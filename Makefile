@@ -19,7 +19,8 @@ help: ## list the targets
 setup: $(STAMP) ## make .venv from the lock file and install trueup into it
 
 $(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "trueup needs Python 3.11 or newer: install python3 and python3-venv" >&2; exit 1; }
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "trueup needs Python 3.11 or newer: install python3 and python3-venv, or give PYTHON=..." >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 		echo "making $(VENV) with $(PYTHON)"; \
 		$(PYTHON) -m venv --clear $(VENV) || { echo "cannot make $(VENV): install python3-venv" >&2; exit 1; }; }
