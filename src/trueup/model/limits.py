@@ -1,0 +1,294 @@
+"""Every limit of trueup, each with the reason for its value; `tests/model/test_limits.py` holds how they relate.
+
+A number that bounds a size, a count, a wait or a number of tries stands here and nowhere else, so that whoever asks
+"why does it stop at 3?" finds the answer, and whoever changes one is told which others lean on it. Names end in their
+unit: `_S` seconds, `_BYTES` bytes; names without one are counts. Facts about PVE that others lean on are here too,
+since they are limits that PVE sets us.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from trueup.model.ops import Kind
+
+# --- PVE's own limits, which ours lean on ----------------------------------------------------------------------------
+
+PVE_PROXY_TIMEOUT_S: Final = 30.0
+"""pveproxy gives up on a daemon or on another node after this long and answers 596; the work may go on."""
+
+PVE_FLOCK_WAIT_S: Final = 10.0
+"""How long a worker waits for a guest's flock before it fails with "got timeout" (PVE::AbstractConfig)."""
+
+PVE_TASK_VISIBLE_S: Final = 0.2
+"""A task was listed 50 to 190 ms after the last byte of its request, on an idle node."""
+
+PVE_TASK_ROW_STALE_S: Final = 12.0
+"""A row may still say RUNNING this long after its task ended (pvestatd's cycle of 10 s and caches of 2 s)."""
+
+PVE_INDEX_BYTES: Final = 50_000
+"""PVE rotates a node's task index above this size and keeps one old part (PVE::RESTEnvironment)."""
+
+PVE_TASKS_OF_INDEX: Final = 1_100
+"""Finished tasks that a node's two index parts hold at the most, at about 90 bytes a line."""
+
+PVE_NAME_MAX: Final = 63
+"""Longest label of a DNS name; PVE checks names of guests and nodes with its `dns-name` format."""
+
+PVE_DNS_NAME_MAX: Final = 253
+"""Longest whole DNS name."""
+
+PVE_DESCRIPTION_MAX: Final = 8_192
+"""Longest description of a guest, in characters (maxLength in PVE's schema)."""
+
+# --- Mutations -------------------------------------------------------------------------------------------------------
+
+SLOTS_PER_NODE: Final = 3
+"""Mutations at work on one node at once. A pvedaemon has three workers by default and a synchronous call blocks one;
+more than three make PVE answer 596 and work on in the dark. `[limits] slots_per_node` changes it."""
+
+SLOTS_PER_NODE_MAX: Final = 32
+"""The most that the settings may ask for: every new task rewrites the node's list of active tasks under one lock."""
+
+SLOTS_PER_GUEST: Final = 1
+"""The lane: PVE serialises a guest's operations by a lock with a short wait, so a second one would only fail."""
+
+SLOTS_PER_CLONE_SOURCE: Final = 1
+"""A clone of a running source holds its lock all the time, and a second one waits for it one second only."""
+
+SEND_BY_S: Final = 30.0
+"""From the durable intent to the first byte of its request at the most. Later it is not sent any more: what was
+observed before has grown old, and a successor may already be judging."""
+
+# --- Speaking to PVE -------------------------------------------------------------------------------------------------
+
+CONNECT_TIMEOUT_S: Final = 10.0
+"""TCP and TLS. A healthy node answers in milliseconds; ending here is NotSent, so being impatient costs nothing."""
+
+READ_TIMEOUT_S: Final = 35.0
+"""A GET, as a whole. Above pveproxy's own limit, so that PVE's answer is heard instead of guessed."""
+
+MUTATION_TIMEOUT_S: Final = 75.0
+"""A mutation's answer. Two hops (entry node, guest's node) may each take pveproxy's limit; ending earlier would turn
+an answer on its way into an Unknown."""
+
+READS_PER_NODE: Final = 8
+"""GETs at once to one node. pveproxy has three workers that each serve many; more only queue there."""
+
+READS_AT_ONCE: Final = 64
+"""GETs at once to the whole cluster; bounds sockets and memory."""
+
+READ_TRIES: Final = 3
+"""Tries of one GET, each on another endpoint if there is one. Only reads are ever tried again."""
+
+ANSWER_MAX_BYTES: Final = 64 * 1024 * 1024
+"""Largest answer that is read. `/cluster/resources` of 10,000 guests has 4.4 MB; far beyond that it is not PVE."""
+
+ERROR_TEXT_MAX: Final = 4_096
+"""Characters of PVE's own text that are kept with an error or a record."""
+
+TASK_PAGE: Final = 500
+"""Rows of a task list asked for at once (PVE's default is 50, and 0 means none)."""
+
+TASK_PAGES_MAX: Final = 40
+"""Pages of one task list before it counts as unreadable: a node's index has about 1,100 finished tasks."""
+
+TASK_WATCH_S: Final = 1.0
+"""Between two looks at a node's task list while tasks run there: one cheap call for all of them."""
+
+ENDPOINTS_MAX: Final = 64
+"""Endpoints of one cluster; PVE clusters have a few dozen nodes at the most."""
+
+# --- Recovery --------------------------------------------------------------------------------------------------------
+
+SETTLE_GOAL_S: Final = 5.0
+"""Wait before a kind whose late effect is wanted anyway counts as not started. A quiet node shows a task after 0.2 s;
+the rest is patience for a busy one. A bet, and recorded as one."""
+
+SETTLE_TOKEN_S: Final = 15.0
+"""Wait after a dead agent's token is gone on the guest's node. What was past the check by then waits for the flock at
+the most (10 s), then shows up as a task."""
+
+SETTLE_TIME_S: Final = 600.0
+"""Wait for those kinds when there are no incarnation tokens. There is no limit to lateness; ten minutes outlast a
+stalled daemon that somebody restarts. A bet, and recorded as one."""
+
+SETTLE_MIN_S: Final = 1.0
+"""The least that the settings may make of a settle time: below it a task that is on its way is not even listed."""
+
+SETTLE_MAX_S: Final = 24 * 3600.0
+"""The most; a guest stays closed all that time."""
+
+PRESUMED_WATCH_S: Final = 24 * 3600.0
+"""How long passes look for signs of an operation that was presumed not to have started: a day, since daemons that
+hang overnight are restarted in the morning."""
+
+TIME_SLACK_S: Final = 3600.0
+"""Slack when a task's start is compared with ours: nodes' clocks differ, and a `Date` is the entry node's."""
+
+RECOVERY_LOOK_S: Final = 2.0
+"""Between two looks at everything while recovery waits for a fence or for a settle time."""
+
+FENCE_TRIES: Final = 6
+"""Writes of one fence that may meet a busy guest (10 s each) before the operation stays open until the next pass."""
+
+PATIENCE_S: Final[Mapping[Kind, float]] = MappingProxyType(
+    {
+        Kind.CREATE: 60.0,
+        Kind.CLONE: 60.0,
+        Kind.CONFIGURE: 30.0,
+        Kind.GROW: 60.0,  # the storage reports a new size late
+        Kind.START: 180.0,  # an HA manager takes a round of ten seconds, and a start behind it
+        Kind.SNAPSHOT: 60.0,
+        Kind.BACKUP: 60.0,
+        Kind.TAG: 30.0,
+        Kind.SHUTDOWN: 300.0,  # by HA: its rounds, and the guest's own time to shut down
+        Kind.STOP: 180.0,
+        Kind.REBOOT: 300.0,
+        Kind.MIGRATE: 3600.0,  # HA's migration task ends at once, the real one moves disks and memory
+        Kind.TEMPLATE: 60.0,
+        Kind.DESTROY: 60.0,
+        Kind.ROLLBACK: 60.0,
+        Kind.SNAPSHOT_DELETE: 60.0,
+        Kind.RESTORE: 60.0,
+        Kind.DISK_REMOVE: 60.0,
+        Kind.BACKUP_DELETE: 60.0,
+        Kind.UNLOCK: 30.0,
+    }
+)
+"""After a task ended well, how long its effect may take to show before the operation becomes unresolved (row R4)."""
+
+# --- The loop --------------------------------------------------------------------------------------------------------
+
+INTERVAL_S: Final = 30.0
+"""Between two passes: three of pvestatd's rounds, so that each pass sees news."""
+
+INTERVAL_MIN_S: Final = 1.0
+"""The least that the settings may ask for; below it passes would only read what PVE has not renewed."""
+
+INTERVAL_MAX_S: Final = 24 * 3600.0
+"""The most; a loop that looks less than daily is better run by hand."""
+
+BACKOFF_FIRST_S: Final = 5.0
+"""Before a guest whose operation failed is tried again; doubled each time, with jitter."""
+
+BACKOFF_MAX_S: Final = 600.0
+"""The longest of these waits: a mended cluster is noticed within ten minutes."""
+
+BACKOFF_JITTER: Final = 0.25
+"""Share of a wait that chance decides, so that a hundred guests do not come back in one instant."""
+
+APPLY_PASSES_MAX: Final = 100
+"""Passes of one `apply` before it says that the cluster does not converge."""
+
+SHUTDOWN_GUEST_S: Final = 60.0
+"""What a guest gets for its own shutdown; PVE's default too."""
+
+AGENT_STOP_S: Final = 20.0
+"""After SIGTERM: for requests on the wire to be answered; their tasks go on in PVE and are found by the next
+start."""
+
+# --- The journal -----------------------------------------------------------------------------------------------------
+
+RECORD_MAX_BYTES: Final = 1024 * 1024
+"""Largest record. It holds a request (64 KiB) or a guest's parameters; more is a mistake, refused before it is
+written."""
+
+GROUP_RECORDS_MAX: Final = 512
+"""Records in one commit; beyond it nothing gets faster, but everybody waits longer."""
+
+JOURNAL_QUEUE_MAX: Final = 10_000
+"""Drafts waiting for the writer; then callers wait."""
+
+JOURNAL_BUSY_S: Final = 5.0
+"""SQLite's own wait for a reader's lock."""
+
+LEASE_S: Final = 60.0
+"""How long a leader leads without renewing."""
+
+LEASE_RENEW_S: Final = 15.0
+"""Between two renewals: three may fail before the lease ends."""
+
+LEASE_MIN_S: Final = 45.0
+"""The least that the settings may make of a lease: a request must be sent inside it."""
+
+LEASE_MAX_S: Final = 3600.0
+"""The most: so long nobody works after a leader died."""
+
+# --- Manifests and settings ------------------------------------------------------------------------------------------
+
+MANIFEST_MAX_BYTES: Final = 1024 * 1024
+"""One manifest file: about 1,500 guests. Beyond it, it is a dump that somebody dropped there."""
+
+MANIFEST_FILES_MAX: Final = 20_000
+"""Files of one folder, with everything below it."""
+
+MANIFEST_FOLDERS_DEEP: Final = 32
+"""Folders inside folders."""
+
+MANIFEST_DOCUMENTS_MAX: Final = 10_000
+"""Documents in one file."""
+
+MANIFEST_DEPTH_MAX: Final = 32
+"""Maps inside maps, as written. A guest needs four; YAML's parser recurses, and a bomb wants it deep."""
+
+MANIFEST_NODES_MAX: Final = 250_000
+"""Values in one file once its aliases are followed: what a file without aliases could hold in 1 MiB, and no bomb."""
+
+GUESTS_MAX: Final = 20_000
+"""Guests of one folder; twice the largest cluster that is measured."""
+
+CONFIG_VALUE_MAX: Final = 8_192
+"""Characters of one config value; PVE's longest is the description."""
+
+CONFIG_KEYS_MAX: Final = 1_000
+"""Config keys of one guest; PVE knows about 600, most of them numbered disks and unused volumes."""
+
+LABELS_MAX: Final = 64
+"""Labels of one guest: they are for selecting, and are written into each request's record."""
+
+LABEL_MAX: Final = 63
+"""Characters of a label's key or value, as in Kubernetes."""
+
+PROBLEMS_MAX: Final = 100
+"""Problems of one load that are told; people mend the first ones and load again."""
+
+SETTINGS_MAX_BYTES: Final = 256 * 1024
+"""The settings file."""
+
+SECRET_MAX_BYTES: Final = 4_096
+"""A file with a secret; PVE's have 36 characters."""
+
+# --- The gate --------------------------------------------------------------------------------------------------------
+
+REQUEST_MAX_BYTES: Final = 64 * 1024
+"""A signed request as it arrives."""
+
+REQUEST_DEPTH_MAX: Final = 16
+"""Objects inside objects in a request."""
+
+REQUEST_VALID_S: Final = 3600.0
+"""How long a prepared request is good, unless its rule says less."""
+
+CLOCK_DIFFERENCE_S: Final = 60.0
+"""Allowed between a signer's clock and ours."""
+
+NONCE_BITS: Final = 128
+"""Chance in a nonce: never the same twice."""
+
+# --- Commands and HTTP -----------------------------------------------------------------------------------------------
+
+SOCKET_MESSAGE_MAX_BYTES: Final = 1024 * 1024
+"""One message on the agent's own unix socket."""
+
+SOCKET_TIMEOUT_S: Final = 5.0
+"""For the agent to take a command's connection before the command says that the agent hangs."""
+
+HTTP_BODY_MAX_BYTES: Final = REQUEST_MAX_BYTES
+"""A body sent to us; nothing that we accept is larger than a request."""
+
+HTTP_REQUEST_TIMEOUT_S: Final = 30.0
+"""For a client to send its request, and for a read of ours to answer it."""
+
+EVENT_STREAMS_MAX: Final = 256
+"""Listeners on the event stream at once."""
