@@ -176,7 +176,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotifySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Who hears of alarms (contradictions, unresolved operations): Apprise URLs, which hold passwords; none = nobody."""
+    """Who hears of alarms (contradictions, unresolved operations): Apprise URLs, secret since they hold passwords."""
 
     urls: tuple[Secret, ...] = ()
 
