@@ -2,6 +2,7 @@
 
 TrueupError
 ├── BadInput        what a person or a file gave us is wrong; nothing was changed
+│   └── ManyProblems   several of them, found in one go: a line each
 ├── NotSent         PVE cannot have acted: no byte left us, or it was refused before any handler ran
 ├── Refused         PVE answered with a text that is raised before it changes anything
 ├── Unknown         PVE may have acted, or may still act: only recovery may judge
@@ -14,6 +15,8 @@ TrueupError
 ├── IllegalTransition   an event that the lifecycle table does not allow; nothing was written
 └── InvariantBroken     a bug in trueup; never caught
 """
+
+from collections.abc import Sequence
 
 
 class TrueupError(Exception):
@@ -39,6 +42,15 @@ class TrueupError(Exception):
 
 class BadInput(TrueupError):
     """What a person or a file gave us is wrong; nothing was changed."""
+
+
+class ManyProblems(BadInput):
+    """Several things are wrong; all of them are told at once, so that people mend them in one round."""
+
+    def __init__(self, *, problems: Sequence[BadInput]) -> None:
+        """Keep the problems in the order in which they are told; the text has a line for each."""
+        self.problems = tuple(problems)
+        super().__init__(what="\n".join(str(problem) for problem in self.problems))
 
 
 class PveError(TrueupError):

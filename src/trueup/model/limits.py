@@ -238,6 +238,9 @@ MANIFEST_NODES_MAX: Final = 250_000
 GUESTS_MAX: Final = 20_000
 """Guests of one folder; twice the largest cluster that is measured."""
 
+DESCRIPTION_MAX: Final = 7_680
+"""Characters of the user's own description: PVE's limit, less the room that our marker needs."""
+
 CONFIG_VALUE_MAX: Final = 8_192
 """Characters of one config value; PVE's longest is the description."""
 
