@@ -8,8 +8,9 @@ from typing import Protocol
 
 from trueup.model.guests import ResourceRow
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
+from trueup.model.notes import Note
 from trueup.model.ops import Draft, EpochTaken, OpState, OpView, Record
-from trueup.model.pve import Call, ClusterState, ConfigRead, Reply, TaskList, TaskState
+from trueup.model.pve import Call, ClusterState, ConfigRead, Reply, TaskList, TaskRow, TaskState
 
 
 class Clock(Protocol):
@@ -88,6 +89,13 @@ class Pve(Protocol):
 
     async def tasks(self, node: NodeName) -> TaskList:
         """The whole task list of one node, all sources. Raises ReadFailed."""
+        ...
+
+    async def active_tasks(self, node: NodeName) -> tuple[TaskRow, ...]:
+        """The node's tasks that are not archived yet: all that run, and those that ended just now. Raises ReadFailed.
+
+        One cheap call for all running tasks of a node, served without pvedaemon.
+        """
         ...
 
     async def task(self, upid: Upid) -> TaskState | None:
@@ -185,4 +193,12 @@ class Journal(JournalReader, Protocol):
 
     async def close(self) -> None:
         """Write what is queued and let go of the lock."""
+        ...
+
+
+class Reporter(Protocol):
+    """Who listens to the engine: a terminal, a log, a test. It never blocks and never fails."""
+
+    def note(self, note: Note) -> None:
+        """Take one piece of news."""
         ...

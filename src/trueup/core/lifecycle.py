@@ -81,7 +81,8 @@ def step(view: OpView | None, record: Record) -> OpView:
         IllegalTransition: the lifecycle does not allow it; `view` is unchanged.
     """
     event = record.event
-    require(isinstance(event, OpEvent), "only events of operations have a lifecycle")
+    if not isinstance(event, OpEvent):
+        raise IllegalTransition(what=f"{type(event).__name__} is no event of an operation")
     state = next_state(view.state if view else None, event)
     if view is None:
         require(isinstance(event, Accepted | Started), "an operation begins with its intent")

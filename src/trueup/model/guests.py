@@ -56,7 +56,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
     `config` holds the values with pending changes applied, without `digest`; numbers are turned into text. `lock` is
     the config lock ('' = none). `pending` names the keys that wait for a restart. `marker` is ours or None;
-    `description` is the user's own text without it. `ha` is the HA state ('' = not managed).
+    `description` is the user's own text without it, `description_raw` the whole as PVE gave it. `ha` is the HA state
+    ('' = not managed).
     """
 
     type: GuestType
@@ -70,6 +71,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     config: Mapping[str, str] = {}
     pending: tuple[str, ...] = ()
     description: str = ""
+    description_raw: str = ""
     marker: Marker | None = None
     ha: str = ""
     identity: Identity = Identity()

@@ -71,6 +71,7 @@ class Reason(StrEnum):
     UNKNOWABLE = "unknowable"
     NOT_ATTRIBUTABLE = "not_attributable"
     FENCE_IMPOSSIBLE = "fence_impossible"
+    LOCK_HELD = "lock_held"
 
 
 class Row(StrEnum):
@@ -95,7 +96,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """All that is needed to find an operation's effect again; durable before its request leaves.
 
     `params` are the exact parameters sent, secrets replaced (`core.kinds.redact`). `goal` is what the probe compares
-    with the world, in the kind's own keys. `source` is a clone's source vmid. `task_type` and `task_id` are what PVE
+    with the world, in the kind's own keys. `source` is a clone's source vmid; `labels` are the
+    manifest's. `task_type` and `task_id` are what PVE
     will write into the UPID ('' = the call makes no task). `sent_not_before_s` is PVE's `Date` read just before, in
     epoch seconds of that node: no task of this request can have started earlier. `send_by_ms` is wall clock, for
     people; the sender checks the same bound on its monotonic clock. `one_shot` operations were signed by people,
@@ -119,6 +121,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity | None = None
     digest: Digest = Digest("")
     marker: Marker | None = None
+    labels: Mapping[str, str] = {}
     sent_not_before_s: int = 0
     send_by_ms: int = 0
 
@@ -274,8 +277,11 @@ Event = OpEvent | SystemEvent
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A record before it is in the journal. `record_id` (UUIDv7) is chosen before the append, so that an append whose
-    answer was lost can be looked up instead of repeated. `op_id` is '' for system events."""
+    """A record before it is in the journal.
+
+    `record_id` (UUIDv7) is chosen before the append, so that an append whose answer was lost can be looked up instead
+    of repeated. `op_id` is '' for system events.
+    """
 
     record_id: str
     at_ms: int

@@ -65,8 +65,10 @@ class GuestPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One guest's part of a plan.
 
     `ops` come in the order in which they would be issued; only the first is ever sent before the guest is looked at
-    again. `blocked_by` is '' or the reason nothing is issued now, with its remedy; `unsupported` names wanted
-    changes that this version cannot carry out.
+    again (`core.planner.next_op`). `blocked_by` is the reason nothing is issued, with its remedy, in the bucket
+    BLOCKED and '' everywhere else. `waits_for` names the guests that have to be up before this one is made or
+    started. `unsupported` names wanted changes that this version cannot carry out. `unadopted`: the guest is as the
+    manifest wants it but does not carry our marker; it is left alone until somebody adopts it.
     """
 
     vmid: Vmid
@@ -80,6 +82,8 @@ class GuestPlan(msgspec.Struct, frozen=True, kw_only=True):
     blocked_by: str = ""
     unsupported: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    unadopted: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,9 +9,12 @@ from trueup.model.ids import NodeName, TokenId, Upid
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One mutation of PVE's API. `path` starts behind /api2/json; `params` are sent as a form (POST, PUT) or as the
-    query (DELETE: PVE answers a body there with 501). `send_by` is on the agent's monotonic clock, in seconds: it is
-    checked right before the first byte (0 = no bound)."""
+    """One mutation of PVE's API.
+
+    `path` starts behind /api2/json; `params` are sent as a form (POST, PUT) or as the query (DELETE: PVE answers a
+    body there with 501). `send_by` is on the agent's monotonic clock, in seconds: it is checked right before the first
+    byte (0 = no bound).
+    """
 
     method: str
     path: str
@@ -43,9 +46,12 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskList(msgspec.Struct, frozen=True, kw_only=True):
-    """All rows of one node, all sources. `sees_all`: the token has Sys.Audit there, so other tokens' tasks show too;
-    `index_bytes` is at least the size of the rows in PVE's index: below 50,000 nothing was ever rotated away, if all
-    is seen (pve-common, PVE::RESTEnvironment)."""
+    """All rows of one node, all sources.
+
+    `sees_all`: the token has Sys.Audit there, so other tokens' tasks show too; `index_bytes` is at least the size of
+    the rows in PVE's index: below 50,000 nothing was ever rotated away, if all is seen (pve-common,
+    PVE::RESTEnvironment).
+    """
 
     node: NodeName
     rows: tuple[TaskRow, ...]

@@ -1,0 +1,95 @@
+"""The search for the task of an operation whose UPID never reached us.
+
+A task matches by token, type and UPID id, on the operation's node, with an hour of slack on the time (nodes' clocks
+differ), and is claimed by no other operation. One match is the task. Several are no answer. No match is an answer only
+with proof of sight: the list would have shown it. All rows carry the exact token in their UPID, and nowhere else
+reliably (`user` and `userfilter` differ between running and finished rows).
+"""
+
+from collections.abc import Collection
+
+import msgspec
+
+from trueup.core.recovery import Task
+from trueup.model import limits
+from trueup.model.ids import Upid
+from trueup.model.ops import Intent
+from trueup.model.pve import TaskList, TaskRow
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search found: the row, or NONE or UNKNOWN with the reason."""
+
+    task: Task
+    row: TaskRow | None = None
+    why: str = ""
+
+
+def matches(intent: Intent, upid: Upid) -> bool:
+    """Whether this task may be the one of that request."""
+    return (
+        upid.user == intent.token
+        and upid.type == intent.task_type
+        and upid.id == intent.task_id
+        and upid.starttime >= intent.sent_not_before_s - limits.TIME_SLACK_S
+    )
+
+
+def search(intent: Intent, tasks: TaskList, *, token: str, claimed: Collection[str], rivals: bool) -> Found:
+    """Search one node's list for the task of a request.
+
+    Args:
+        intent: the request.
+        tasks: the whole list of its node.
+        token: our own token, whose tasks always show.
+        claimed: UPIDs that belong to other operations.
+        rivals: an earlier operation of the same guest and type, presumed not to have started, is being watched: a
+            single match could be its task.
+    """
+    rows = [row for row in tasks.rows if row.upid.text not in claimed and matches(intent, row.upid)]
+    if len(rows) > 1:
+        return Found(task=Task.UNKNOWN, why=f"{len(rows)} tasks on {tasks.node} could be its own")
+    if rows and rivals:
+        return Found(task=Task.UNKNOWN, why="its task could be that of an earlier operation that is being watched")
+    if rows:
+        return Found(task=Task.UNKNOWN if rows[0].status == "RUNNING" else classify(rows[0].status), row=rows[0])
+    if not (tasks.sees_all or intent.token == token):
+        return Found(task=Task.UNKNOWN, why=f"no right to see other tokens' tasks on {tasks.node} (Sys.Audit)")
+    if not reaches_back(intent, tasks):
+        return Found(task=Task.UNKNOWN, why=f"the task list of {tasks.node} does not reach back to the request")
+    return Found(task=Task.NONE, why=f"no task of it on {tasks.node}")
+
+
+def reaches_back(intent: Intent, tasks: TaskList) -> bool:
+    """Whether the list would still show a task that began with this request.
+
+    Either nothing was ever rotated away (all rows are seen and are less than one index file), or a task older than
+    the request is still listed: what was archived after it is then listed as well.
+    """
+    if tasks.sees_all and tasks.index_bytes < limits.PVE_INDEX_BYTES:
+        return True
+    oldest = intent.sent_not_before_s - limits.TIME_SLACK_S
+    return any(row.endtime and row.endtime < oldest for row in tasks.rows)
+
+
+def classify(status: str) -> Task:
+    """Sort an exit status as PVE does (pve-common, PVE::UPID status_is_error and its types)."""
+    text = status.strip()
+    if text == "OK":
+        return Task.OK
+    head, _, count = text.partition(":")
+    if head == "WARNINGS" and count.strip().isdigit():
+        return Task.WARNINGS
+    if not text or text.startswith(_NO_LAST_LINE):
+        return Task.KILLED
+    return Task.ERROR
+
+
+# What PVE says when a task's log has no final line: it was killed, or its node died (9.x first, 8.x the rest).
+_NO_LAST_LINE = (
+    "unexpected status",
+    "unable to get last line",
+    "unable to open file",
+    "unable to extract last line",
+    "unable to read tail",
+)

@@ -1,0 +1,123 @@
+"""Fences: the one write that makes PVE itself refuse a dead agent's request, should it still arrive.
+
+A fence is journaled before it is written (`fencing`) and after it was read back (`fenced`, with the new digest). It
+may be repeated at will: each write raises the counter in our marker. It must stay: if somebody restores the old text,
+the digest is the old one again and PVE would let the dead request in; `state` notices, and it is raised anew.
+"""
+
+from collections import Counter
+
+import msgspec
+
+from trueup.core import lifecycle
+from trueup.core import marker as markers
+from trueup.core.kinds import KINDS, STATE_FENCES, Fence
+from trueup.core.probes import Sight
+from trueup.core.recovery import FenceState, Lock
+from trueup.engine.deck import Deck
+from trueup.engine.observer import Observer, guest_row
+from trueup.model import limits
+from trueup.model.errors import PveError, ReadFailed, Refused
+from trueup.model.guests import Marker, Observed
+from trueup.model.ids import OpId
+from trueup.model.notes import What
+from trueup.model.ops import Fenced, Fencing, OpView
+from trueup.model.pve import Call
+
+_AT_WORK = ("got timeout", "is locked (")
+
+
+class Fences:
+    """Raises fences, tells whether they stand, and asks whether a guest's lock is free."""
+
+    def __init__(self, deck: Deck) -> None:
+        """Write through the deck's Pve port."""
+        self._deck = deck
+        self._observer = Observer(deck.pve)
+        self._tries: Counter[OpId] = Counter()
+
+    def state(self, op: OpView, sight: Sight) -> FenceState:
+        """Whether the state fence of this operation stands in what was just seen."""
+        fence = KINDS[op.intent.kind].fence_for(op.intent)
+        if fence not in STATE_FENCES:
+            return FenceState.NO_KIND
+        if sight.absent and fence is Fence.DIGEST:
+            # A write to nothing is refused, and a guest made anew has another text, so another digest.
+            return FenceState.STANDS
+        if self._stands(op, sight.guest, fence):
+            return FenceState.STANDS
+        return FenceState.IMPOSSIBLE if self._tries[op.op_id] >= limits.FENCE_TRIES else FenceState.MISSING
+
+    @staticmethod
+    def _stands(op: OpView, guest: Observed | None, fence: Fence) -> bool:
+        if guest is None or guest.marker is None or op.fencing is None or op.fenced is None:
+            return False
+        if guest.digest == op.intent.digest or guest.marker.counter < op.fencing.counter:
+            return False
+        return fence is not Fence.PROTECTION or guest.config.get("protection") == "1"
+
+    def forget(self, op_id: OpId) -> None:
+        """Forget the tries of an operation whose recovery is over for now; the next one begins anew."""
+        del self._tries[op_id]
+
+    async def raise_(self, op: OpView) -> OpView | None:
+        """Write the fence of one operation; None if it does not stand yet (somebody is at work, or no answer)."""
+        self._tries[op.op_id] += 1
+        try:
+            row = (await self._observer.rows()).get(op.intent.vmid)
+            guest = await self._observer.one(row) if row else None
+        except ReadFailed:
+            return None
+        if guest is None or guest.marker is None:
+            return None
+        mark = _above(guest.marker, op)
+        fencing = Fencing(counter=mark.counter, digest=guest.digest)
+        op = await self._note(op, fencing)
+        params = {"description": markers.render(guest.description, mark), "digest": guest.digest}
+        if KINDS[op.intent.kind].fence_for(op.intent) is Fence.PROTECTION:
+            params["protection"] = "1"
+        try:
+            await self._deck.pve.send(Call(method="PUT", path=_config_path(guest), params=params))
+            after = await self._observer.one(guest_row(guest))
+        except PveError:
+            return None  # "checksum mismatch" too: something landed first, so look again
+        fenced = Fenced(digest=after.digest)
+        raised = msgspec.structs.replace(op, fenced=fenced)
+        if not self._stands(raised, after, KINDS[op.intent.kind].fence_for(op.intent)):
+            return None
+        # The commit point of the fence is PVE's 200 above; this record only saves the next look from writing again.
+        raised = await self._note(op, fenced)
+        self._deck.tell(What.FENCE_RAISED, f"fence raised on {guest.type} {guest.vmid} {guest.name}", raised)
+        return raised
+
+    async def _note(self, op: OpView, event: Fencing | Fenced) -> OpView:
+        records = await self._deck.record(op.op_id, event)
+        return lifecycle.step(op, records[0])
+
+    async def probe_lock(self, guest: Observed) -> Lock:
+        """Ask PVE for the guest's lock by writing its own description back, unchanged (200 = free, nothing written).
+
+        A wrong digest, or no answer, leaves it unknown. The write waits up to 10 s while a worker holds the flock.
+        """
+        params = {"description": guest.description_raw, "digest": guest.digest}
+        try:
+            await self._deck.pve.send(Call(method="PUT", path=_config_path(guest), params=params))
+        except Refused as error:
+            return Lock.HELD if any(text in error.text for text in _AT_WORK) else Lock.UNKNOWN
+        except PveError:
+            return Lock.UNKNOWN
+        return Lock.FREE
+
+
+def _above(mark: Marker, op: OpView) -> Marker:
+    """The guest's own marker with a counter above everything that this operation ever wrote or meant to write."""
+    highest = max(
+        mark.counter,
+        op.intent.marker.counter if op.intent.marker else 0,
+        op.fencing.counter if op.fencing else 0,
+    )
+    return msgspec.structs.replace(mark, counter=highest + 1)
+
+
+def _config_path(guest: Observed) -> str:
+    return f"/nodes/{guest.node}/{guest.type.value}/{guest.vmid}/config"

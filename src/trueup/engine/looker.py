@@ -1,0 +1,242 @@
+"""Gathering evidence about open operations, in bulk: lists first, single reads only for what they leave unanswered.
+
+One task list per node answers for all of its operations; a guest is read closely only where its task does not decide.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from trueup.core import tasksearch
+from trueup.core.kinds import KINDS, STATE_FENCES, Fence
+from trueup.core.probes import Finding, Landing, Sight
+from trueup.core.recovery import Evidence, FenceState, Lock, Task
+from trueup.core.tasksearch import Found
+from trueup.engine.deck import Deck
+from trueup.engine.fences import Fences
+from trueup.engine.observer import Observer
+from trueup.model import limits
+from trueup.model.errors import ReadFailed
+from trueup.model.guests import Observed, ResourceRow
+from trueup.model.ids import NodeName, OpId, TokenId, Upid, Vmid
+from trueup.model.ops import OpState, OpView
+from trueup.model.pve import ClusterState, TaskList, TaskRow
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent's own clock says about one operation: whether its settle time and its patience are over."""
+
+    settled: bool
+    patience_over: bool
+
+
+class _Lists(msgspec.Struct, frozen=True, kw_only=True):
+    """The bulk reads of one look. A node whose list could not be read has the reason instead."""
+
+    tasks: Mapping[NodeName, TaskList | str]
+    claimed: frozenset[str]
+    watched: tuple[OpView, ...]
+    retired: frozenset[TokenId]
+
+
+class _Guests(msgspec.Struct, frozen=True, kw_only=True):
+    """The guests of those operations whose task does not decide."""
+
+    rows: Mapping[Vmid, ResourceRow] | None
+    seen: Mapping[Vmid, Observed]
+    all_listed: bool
+    cluster: ClusterState | None
+
+
+class Looker:
+    """Looks at the world for the recoverer.
+
+    It changes nothing; to learn whether a guest's lock is free, it writes the guest's own description back to it.
+    """
+
+    def __init__(self, deck: Deck, fences: Fences) -> None:
+        """Look through the deck's ports."""
+        self._deck = deck
+        self._fences = fences
+        self._observer = Observer(deck.pve)
+
+    async def look(self, ops: Sequence[OpView], timing: Mapping[OpId, Timing]) -> dict[OpId, Evidence]:
+        """Look once at everything that bears on these operations."""
+        sent = [op for op in ops if op.state is not OpState.ACCEPTED]
+        lists = await self._lists(sent)
+        found = dict(zip([op.op_id for op in sent], await _gather([self._task(op, lists) for op in sent]), strict=True))
+        close = [op for op in sent if _needs_guest(op, found[op.op_id].task)]
+        guests = await self._guests(close)
+        evidence = {op.op_id: self._evidence(op, found[op.op_id], guests, lists, timing[op.op_id]) for op in sent}
+        await self._locks([op for op in close if _needs_lock(op, evidence[op.op_id])], evidence, guests)
+        now_ms = self._deck.clock.now_ms()
+        for op in ops:
+            if op.state is OpState.ACCEPTED:
+                evidence[op.op_id] = Evidence(too_late=now_ms > op.execute_by_ms)
+        return evidence
+
+    # -- tasks -----------------------------------------------------------------------------------------------------
+
+    async def _lists(self, ops: Sequence[OpView]) -> _Lists:
+        nodes = sorted({op.intent.node for op in ops} | {Upid.parse(op.upid).node for op in ops if op.upid})
+        tasks = dict(zip(nodes, await _gather([self._list(node) for node in nodes]), strict=True))
+        shown = frozenset(
+            row.upid.text for listed in tasks.values() if isinstance(listed, TaskList) for row in listed.rows
+        )
+        since_ms = self._deck.clock.now_ms() - int(limits.PRESUMED_WATCH_S * 1000)
+        _, retired = await self._deck.journal.tokens()
+        return _Lists(
+            tasks=tasks,
+            claimed=await self._deck.journal.claimed_upids(shown),
+            watched=await self._deck.journal.presumed_since(since_ms),
+            retired=retired,
+        )
+
+    async def _list(self, node: NodeName) -> TaskList | str:
+        try:
+            return await self._deck.pve.tasks(node)
+        except ReadFailed as error:
+            return f"the tasks of {node} cannot be read: {error.what}"
+
+    async def _task(self, op: OpView, lists: _Lists) -> Found:
+        if op.upid:
+            return await self._recorded(Upid.parse(op.upid), lists)
+        if not op.intent.task_type:
+            return Found(task=Task.NONE, why="the call makes no task")
+        listed = lists.tasks[op.intent.node]
+        if isinstance(listed, str):
+            return Found(task=Task.UNKNOWN, why=listed)
+        rivals = any(_same_target(op, other) for other in lists.watched)
+        found = tasksearch.search(op.intent, listed, token=self._deck.pve.token, claimed=lists.claimed, rivals=rivals)
+        if found.row is not None and found.row.status == "RUNNING":
+            return await self._confirmed(found.row)
+        return found
+
+    async def _recorded(self, upid: Upid, lists: _Lists) -> Found:
+        listed = lists.tasks[upid.node]
+        rows = listed.rows if isinstance(listed, TaskList) else ()
+        row = next((row for row in rows if row.upid.text == upid.text), TaskRow(upid=upid, status="RUNNING"))
+        if row.status != "RUNNING":
+            return Found(task=tasksearch.classify(row.status), row=row)
+        return await self._confirmed(row)
+
+    async def _confirmed(self, row: TaskRow) -> Found:
+        """Lists may say RUNNING up to 12 s too long; /status reads /proc."""
+        try:
+            state = await self._deck.pve.task(row.upid)
+        except ReadFailed as error:
+            return Found(task=Task.UNKNOWN, why=f"its task cannot be read: {error.what}")
+        if state is None:
+            return Found(task=Task.NONE, why="PVE no longer knows its task")
+        if state.running:
+            return Found(task=Task.RUNNING, row=row)
+        ended = msgspec.structs.replace(row, status=state.exit_status)
+        return Found(task=tasksearch.classify(state.exit_status), row=ended)
+
+    # -- guests ----------------------------------------------------------------------------------------------------
+
+    async def _guests(self, ops: Sequence[OpView]) -> _Guests:
+        nothing = _Guests(rows=None, seen={}, all_listed=False, cluster=None)
+        if not ops:
+            return nothing
+        try:
+            rows = await self._observer.rows()
+            all_listed = await self._deck.pve.sees_all_guests()
+            cluster = await self._deck.pve.cluster()
+        except ReadFailed:
+            return nothing
+        wanted = {op.intent.vmid for op in ops}
+        seen, _ = await self._observer.closely({vmid: row for vmid, row in rows.items() if vmid in wanted})
+        return _Guests(rows=rows, seen=seen, all_listed=all_listed, cluster=cluster)
+
+    def _evidence(self, op: OpView, found: Found, guests: _Guests, lists: _Lists, timing: Timing) -> Evidence:
+        vmid = op.intent.vmid
+        sight = Sight(
+            guest=guests.seen.get(vmid),
+            absent=guests.rows is not None and vmid not in guests.rows and guests.all_listed,
+        )
+        unread = Finding(landing=Landing.UNREADABLE, why="not looked at: its task decides")
+        finding = KINDS[op.intent.kind].probe(op.intent, sight) if _needs_guest(op, found.task) else unread
+        fence = self._fences.state(op, sight)
+        return Evidence(
+            task=found.task,
+            upid=found.row.upid.text if found.row else op.upid,
+            exit_status=found.row.status if found.row and found.row.status != "RUNNING" else "",
+            finding=finding,
+            fence=fence,
+            seen_behind_fence=fence is FenceState.STANDS,  # it stood before this look began
+            settled=timing.settled,
+            patience_over=timing.patience_over,
+            late_possible=op.intent.token not in lists.retired,
+            lock=_free_by_absence(op, sight),
+            children_dead=_rebooted_since(found, guests.cluster),
+            leftovers=_leftovers(sight.guest),
+            why_task=found.why,
+        )
+
+    async def _locks(self, ops: Sequence[OpView], evidence: dict[OpId, Evidence], guests: _Guests) -> None:
+        asked = [op for op in ops if op.intent.vmid in guests.seen]
+        locks = await _gather([self._fences.probe_lock(guests.seen[op.intent.vmid]) for op in asked])
+        for op, lock in zip(asked, locks, strict=True):
+            seen = evidence[op.op_id]
+            here = guests.seen[op.intent.vmid].node == (Upid.parse(op.upid).node if op.upid else op.intent.node)
+            dead = seen.children_dead or (lock is Lock.FREE and here)
+            evidence[op.op_id] = msgspec.structs.replace(seen, lock=lock, children_dead=dead)
+
+
+def _needs_guest(op: OpView, task: Task) -> bool:
+    """Whether the task alone does not decide (leftovers of a failure are worth a look too)."""
+    if task is Task.RUNNING:
+        return False
+    return task not in {Task.OK, Task.WARNINGS} or not KINDS[op.intent.kind].end_is_end
+
+
+def _needs_lock(op: OpView, seen: Evidence) -> bool:
+    """Whether it matters that nobody is at work on the guest now."""
+    if seen.lock is not Lock.UNKNOWN:
+        return False
+    if seen.task is Task.KILLED:
+        return not seen.children_dead
+    if seen.task is not Task.NONE or seen.finding.landing is not Landing.NOT_LANDED:
+        return False
+    fence = KINDS[op.intent.kind].fence_for(op.intent)
+    return bool(op.upid) or (fence not in STATE_FENCES and seen.settled)
+
+
+def _free_by_absence(op: OpView, sight: Sight) -> Lock:
+    """Nobody works on a guest that does not exist; and a vmid that another guest holds keeps a late creation out."""
+    if sight.absent:
+        return Lock.FREE
+    made = KINDS[op.intent.kind].fence is Fence.GOAL and op.intent.identity is None
+    foreign = sight.guest is not None and (sight.guest.marker is None or sight.guest.marker != op.intent.marker)
+    if made and foreign and not (sight.guest and sight.guest.lock):
+        return Lock.FREE
+    return Lock.UNKNOWN
+
+
+def _rebooted_since(found: Found, cluster: ClusterState | None) -> bool:
+    """Whether the task's node booted after the task began: `pstart` counts jiffies (1/100 s) since boot."""
+    if found.row is None or cluster is None:
+        return False
+    upid = found.row.upid
+    uptime_s = next((node.uptime_s for node in cluster.nodes if node.name == upid.node), 0)
+    return bool(uptime_s) and uptime_s * 100 < upid.pstart
+
+
+def _leftovers(guest: Observed | None) -> tuple[str, ...]:
+    return (f"lock: {guest.lock}",) if guest is not None and guest.lock else ()
+
+
+def _same_target(op: OpView, other: OpView) -> bool:
+    mine, theirs = op.intent, other.intent
+    return other.op_id != op.op_id and (mine.task_type, mine.task_id) == (theirs.task_type, theirs.task_id)
+
+
+_T = TypeVar("_T")
+
+
+async def _gather(reads: Sequence[Awaitable[_T]]) -> list[_T]:
+    """Await all; each handles its own read errors."""
+    return list(await asyncio.gather(*reads))

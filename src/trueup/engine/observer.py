@@ -1,0 +1,87 @@
+"""Looking at guests: one list for all, one config read for each guest that matters, the live state by node.
+
+Nothing is concluded from a read that failed: such a guest is simply not seen.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from trueup.core import sighting
+from trueup.model.errors import Absent, ReadFailed
+from trueup.model.guests import Observed, Power, ResourceRow
+from trueup.model.ids import NodeName, Vmid
+from trueup.model.pve import ClusterState
+from trueup.ports import Pve
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen in one look. `unread` names guests that are listed but could not be read, with the reason."""
+
+    cluster: ClusterState
+    rows: Mapping[Vmid, ResourceRow]
+    guests: Mapping[Vmid, Observed]
+    unread: Mapping[Vmid, str] = {}
+
+
+class Observer:
+    """Reads guests through the Pve port."""
+
+    def __init__(self, pve: Pve) -> None:
+        """Read through `pve`."""
+        self._pve = pve
+
+    async def rows(self) -> dict[Vmid, ResourceRow]:
+        """All guests that the token may see. Raises ReadFailed."""
+        return {row.vmid: row for row in await self._pve.resources()}
+
+    async def world(self, wanted: Collection[Vmid]) -> World:
+        """Look at the cluster, and closely at the `wanted` guests. Raises ReadFailed if the lists cannot be read."""
+        cluster = await self._pve.cluster()
+        rows = await self.rows()
+        close = {vmid: rows[vmid] for vmid in wanted if vmid in rows}
+        guests, unread = await self.closely(close)
+        return World(cluster=cluster, rows=rows, guests=guests, unread=unread)
+
+    async def closely(self, rows: Mapping[Vmid, ResourceRow]) -> tuple[dict[Vmid, Observed], dict[Vmid, str]]:
+        """Read each guest's config, and the live state of each node once. Guests that fail are told apart."""
+        nodes = sorted({row.node for row in rows.values()})
+        async with asyncio.TaskGroup() as group:
+            states = {node: group.create_task(self._statuses(node)) for node in nodes}
+            reads = {vmid: group.create_task(self._config(row)) for vmid, row in sorted(rows.items())}
+        live = {vmid: status for task in states.values() for vmid, status in task.result().items()}
+        guests: dict[Vmid, Observed] = {}
+        unread: dict[Vmid, str] = {}
+        for vmid, task in reads.items():
+            read = task.result()
+            if isinstance(read, str):
+                unread[vmid] = read
+                continue
+            guests[vmid] = msgspec.structs.replace(read, status=live.get(vmid, Power.UNKNOWN))
+        return guests, unread
+
+    async def one(self, row: ResourceRow) -> Observed:
+        """Read one guest now, with its live state. Raises Absent or ReadFailed."""
+        read = await self._pve.config(row.node, row.type, row.vmid)
+        running = await self._pve.running(row.node, row.type, row.vmid)
+        return sighting.observed(row, read, running=running)
+
+    async def _statuses(self, node: NodeName) -> dict[Vmid, Power]:
+        try:
+            return {row.vmid: row.status for row in await self._pve.statuses(node)}
+        except ReadFailed:
+            return {}
+
+    async def _config(self, row: ResourceRow) -> Observed | str:
+        try:
+            return sighting.observed(row, await self._pve.config(row.node, row.type, row.vmid))
+        except Absent as error:
+            return f"moved or deleted just now: {error.what}"
+        except ReadFailed as error:
+            return error.what
+
+
+def guest_row(guest: Observed) -> ResourceRow:
+    """Where a guest that was seen is to be read again."""
+    return ResourceRow(type=guest.type, vmid=guest.vmid, node=guest.node, name=guest.name, ha=guest.ha)
