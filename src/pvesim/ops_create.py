@@ -1,0 +1,150 @@
+"""Creation of guests.
+
+Rule kept here: the number is reserved by a stub config with `lock: create`, written before the fork; until the
+worker has finished, that stub is all there is, and a killed worker leaves it behind.
+"""
+
+from __future__ import annotations
+
+from pvesim.allocation import Filling, check_storages, fill, is_volume_key, take_back, unlogged
+from pvesim.guests import Guest, Hand
+from pvesim.kernel import Steps
+from pvesim.machine import Call, Machine
+from pvesim.ops_power import start_work
+from pvesim.properties import default_boot, new_uuid
+from pvesim.texts import Config, clean_tags
+from pvesim.wire import ApiError, Json, died, not_implemented
+from pvesim.workers import Job, TaskError, Work, daemon_flock, enter, fork, launch, new_task, release
+
+CREATE_S = 1.0
+TEMPLATE_S = 2.0
+STUB_FLOCK_S = 5.0
+CREATION = "creation-qemu=10.1.2"
+NOT_STORED = frozenset({
+    "vmid", "node", "start", "storage", "pool", "force", "unique", "bwlimit", "archive", "live-restore",
+    "ostemplate", "password", "ssh-public-keys", "restore", "ignore-unpack-errors", "ha-managed",
+    "import-working-storage",
+})  # fmt: skip
+UNSIMULATED = ("archive", "restore", "ha-managed", "pool", "live-restore")
+
+
+def create(m: Machine, call: Call) -> Steps[Json]:
+    """POST /nodes/N/qemu and /nodes/N/lxc."""
+    kind, vmid = call.guest_type, int(call.params["vmid"])
+    for name in UNSIMULATED:
+        if call.params.get(name, "0") not in {"0", ""}:
+            raise not_implemented("POST", f"{call.path} with {name}")
+    call.who.need(f"/vms/{vmid}", "VM.Allocate")
+    values = {key: value for key, value in call.params.items() if key not in NOT_STORED}
+    if "tags" in values:
+        values["tags"] = clean_tags(values["tags"])
+    check_storages(Filling(m=m, guest_type=kind, node=call.node, vmid=vmid, log=unlogged), values)
+    m.cluster.need_quorum(call.node)
+    yield from reserve(m, call, kind, vmid)
+    work = Work(
+        type="qmcreate" if kind == "qemu" else "vzcreate",
+        id=str(vmid),
+        seconds=TEMPLATE_S if kind == "lxc" else CREATE_S,
+        body=lambda job: _worker(job, call, values),
+        undo=lambda job: drop_stub(job, kind, vmid),
+    )
+    upid = yield from fork(m, call, work)
+    return upid
+
+
+def reserve(m: Machine, call: Call, kind: str, vmid: int) -> Steps[Guest]:
+    """Write the stub config under the new guest's lock file."""
+    prefix = f"unable to create VM {vmid} - " if kind == "qemu" and "newid" not in call.params else ""
+    try:
+        key = yield from daemon_flock(m, call, kind, vmid, STUB_FLOCK_S)
+        m.guests.need_unused(vmid)
+        stub = Guest(vmid=vmid, type=kind, node=call.node, config=Config(values={"lock": "create"}))
+        m.guests.create(stub, call.hand())
+    except ApiError as error:
+        raise died(prefix + error.text.rstrip("\n")) from error
+    release(m, call, key)
+    return stub
+
+
+def drop_stub(job: Job, kind: str, vmid: int) -> None:
+    """Remove what `reserve` wrote."""
+    guest = job.m.guests.find(kind, job.node, vmid)
+    if guest is not None and guest.lock == "create":
+        job.m.guests.remove(guest, Hand(pid=job.task.pid))
+
+
+def _worker(job: Job, call: Call, values: dict[str, str]) -> Steps[None]:
+    m, kind, vmid = job.m, call.guest_type, int(call.params["vmid"])
+    filling = Filling(m=m, guest_type=kind, node=job.node, vmid=vmid, log=job.log)
+    yield from job.flock(kind, vmid, 1.0)
+    try:
+        yield from job.work(0.1)
+        if kind == "lxc":
+            _unpack(job, call, values)
+        for key in sorted(k for k in values if is_volume_key(kind, k)):
+            values[key] = fill(filling, key, values[key])
+        yield from job.work(1.0)
+        for key in values:
+            if not is_volume_key(kind, key):
+                values[key] = fill(filling, key, values[key])
+        _complete(m, kind, values, m.clock(job.node))
+        guest = m.guests.need(kind, job.node, vmid)
+        m.guests.write(guest, Config(values=values), job.hand)
+    except (TaskError, ApiError) as error:
+        if not (isinstance(error, TaskError) and error.partial):
+            take_back(filling)
+            drop_stub(job, kind, vmid)
+        text = error.text.rstrip("\n")
+        raise TaskError(f"unable to create {'VM' if kind == 'qemu' else 'CT'} {vmid} - {text}") from error
+    if call.flag("start"):
+        job.log("Execute autostart")
+        task = new_task(m, job.node, start_work(kind, vmid), job.task.user)
+        launch(m, task, start_work(kind, vmid), hand=job.hand)
+        enter(m, task)
+
+
+def _unpack(job: Job, call: Call, values: dict[str, str]) -> None:
+    """Check the container template and what follows from it."""
+    archive = call.params["ostemplate"]
+    try:
+        job.m.storages.need(archive, job.node)
+    except ApiError as error:
+        job.log(error.text.rstrip("\n"))
+        raise
+    name = archive.rpartition("/")[2]
+    job.log(f"extracting archive '/var/lib/vz/template/cache/{name}'")
+    values.setdefault("rootfs", f"{call.params.get('storage', 'local')}:4")
+    known = ("debian", "ubuntu", "alpine", "centos", "fedora", "archlinux", "opensuse", "gentoo", "devuan")
+    values.setdefault("ostype", next((k for k in known if name.startswith(k)), "unmanaged"))
+    values.setdefault("hostname", f"CT{call.params['vmid']}")
+    if job.m.is_9:
+        values.setdefault("unprivileged", "1")
+    if values.get("unprivileged") == "0":
+        del values["unprivileged"]
+
+
+def _complete(m: Machine, kind: str, values: dict[str, str], clock: float) -> None:
+    """What PVE adds by itself."""
+    if kind == "lxc":
+        for key, default in (("arch", "amd64"), ("memory", "512"), ("swap", "512")):
+            values.setdefault(key, default)
+        return
+    values.setdefault("boot", default_boot(values))
+    if values.get("vmgenid", "1") == "1":
+        values["vmgenid"] = new_uuid(m.rng)
+    if values["vmgenid"] == "0":
+        del values["vmgenid"]
+    if "uuid=" not in values.get("smbios1", ""):
+        rest = values.get("smbios1")
+        values["smbios1"] = f"uuid={new_uuid(m.rng)}" + (f",{rest}" if rest else "")
+    values["meta"] = f"{CREATION},ctime={int(clock)}"
+
+
+def complete_by_hand(m: Machine, kind: str, values: dict[str, str], clock: float) -> None:
+    """Fill in a config that somebody gives as a file, as if PVE had made it."""
+    meta = values.get("meta")
+    if kind == "lxc":
+        values.setdefault("ostype", "debian")
+    _complete(m, kind, values, clock)
+    if meta is not None:
+        values["meta"] = meta

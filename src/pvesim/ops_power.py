@@ -1,0 +1,139 @@
+"""Start, stop and shutdown.
+
+Rule kept here: QEMU checks inside the task and takes a stop of a stopped guest for success; containers are
+checked before the fork. A shutdown holds the guest's lock file for as long as it waits.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pvesim.guests import Guest, Hand
+from pvesim.kernel import Steps
+from pvesim.machine import Call, Machine
+from pvesim.wire import Json, died
+from pvesim.workers import Job, TaskError, Work, fork, reloaded
+
+START_S = 1.0
+STOP_S = 1.0
+SHUTDOWN_S = 2.0
+SHUTDOWN_TIMEOUT_S = 60.0
+
+
+def start(m: Machine, call: Call) -> Steps[Json]:
+    """POST status/start."""
+    call.who.need(f"/vms/{call.vmid}", "VM.PowerMgmt")
+    m.cluster.need_quorum(call.node)
+    guest = m.guests.find(call.guest_type, call.node, call.vmid)
+    if call.guest_type == "lxc" and guest is not None and guest.running:
+        raise died(f"CT {call.vmid} already running")
+    upid = yield from fork(m, call, start_work(call.guest_type, call.vmid))
+    return upid
+
+
+def start_work(kind: str, vmid: int) -> Work:
+    """The start of a guest as a task."""
+    name = "qmstart" if kind == "qemu" else "vzstart"
+    return Work(type=name, id=str(vmid), seconds=START_S, body=lambda job: _start(job, kind, vmid))
+
+
+def _start(job: Job, kind: str, vmid: int) -> Steps[None]:
+    yield from job.flock(kind, vmid)
+    guest = reloaded(job, kind, vmid)
+    if guest.template:
+        raise TaskError("you can't start a vm if it's a template" if kind == "qemu" else "you can't start a CT if it's a template")
+    if guest.lock != "suspended":
+        guest.need_unlocked()
+    if guest.running:
+        raise TaskError(f"{'VM' if kind == 'qemu' else 'CT'} {vmid} already running")
+    job.orphan = partial(_running, job.m, guest, job.hand)
+    yield from job.work(0.2)
+    if guest.config.pending or guest.config.pending_delete:
+        config = guest.config.copy()
+        config.apply_pending()
+        job.m.guests.write(guest, config, job.hand)
+    yield from job.work(1.0)
+    _running(job.m, guest, job.hand)
+
+
+def _running(m: Machine, guest: Guest, hand: Hand) -> None:
+    """The guest's process runs: the effect of a start."""
+    if m.guests.guests.get(guest.vmid) is guest and not guest.running:
+        m.guests.set_running(guest, m.cluster.nodes[guest.node].fork_pid(m.rng), hand)
+
+
+def stop(m: Machine, call: Call) -> Steps[Json]:
+    """POST status/stop."""
+    upid = yield from _end(m, call, "stop", STOP_S)
+    return upid
+
+
+def shutdown(m: Machine, call: Call) -> Steps[Json]:
+    """POST status/shutdown."""
+    upid = yield from _end(m, call, "shutdown", SHUTDOWN_S)
+    return upid
+
+
+def _end(m: Machine, call: Call, verb: str, seconds: float) -> Steps[str]:
+    kind, vmid = call.guest_type, call.vmid
+    call.who.need(f"/vms/{vmid}", "VM.PowerMgmt")
+    guest = m.guests.find(kind, call.node, vmid)
+    if kind == "lxc" and (guest is None or not guest.running):
+        raise died(f"CT {vmid} not running")
+    work = Work(
+        type=("qm" if kind == "qemu" else "vz") + verb,
+        id=str(vmid),
+        seconds=seconds,
+        body=lambda job: _end_guest(job, call, verb),
+    )
+    upid = yield from fork(m, call, work)
+    return upid
+
+
+def _end_guest(job: Job, call: Call, verb: str) -> Steps[None]:
+    m, kind, vmid = job.m, call.guest_type, call.vmid
+    guest = m.guests.find(kind, job.node, vmid)
+    if guest is None:
+        raise TaskError(f"unable to find configuration file for VM {vmid} on node '{job.node}'")
+    if not guest.running:
+        yield from job.work(0.02)
+        return
+    if verb == "stop" and call.flag("overrule-shutdown"):
+        _overrule(job, kind, vmid)
+    yield from job.flock(kind, vmid)
+    guest = reloaded(job, kind, vmid)
+    if not guest.running:
+        return
+    guest.need_unlocked()
+    if verb == "shutdown" and not guest.acpi:
+        yield from _ignored(job, call)
+    yield from job.work(1.0)
+    if guest.running:
+        m.guests.set_running(guest, None, job.hand)
+    if guest.config.pending or guest.config.pending_delete:
+        config = guest.config.copy()
+        config.apply_pending()
+        m.guests.write(guest, config, job.hand)
+
+
+def _ignored(job: Job, call: Call) -> Steps[None]:
+    """The guest does not react: wait, then give up or pull the plug."""
+    job.seconds = float(call.params.get("timeout", str(SHUTDOWN_TIMEOUT_S)))
+    yield from job.work(1.0)
+    if not call.flag("forceStop"):
+        raise TaskError("VM quit/powerdown failed - got timeout")
+    job.log("VM quit/powerdown failed - terminating now with SIGTERM")
+
+
+def _overrule(job: Job, kind: str, vmid: int) -> None:
+    """Interrupt the shutdown tasks of the same caller that run on this guest."""
+    name = "qmshutdown" if kind == "qemu" else "vzshutdown"
+    mine = [
+        task
+        for task in job.m.tasks[job.node].active
+        if (task.type, task.id, task.user) == (name, str(vmid), job.task.user) and task.exitstatus is None
+    ]
+    if mine:
+        job.log(f"overruled {name} tasks: {', '.join(task.upid for task in mine)}")
+    for task in mine:
+        job.m.kernel.interrupt(job.m.running[task.upid], TaskError("received interrupt", interrupt=True))
