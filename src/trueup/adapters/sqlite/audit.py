@@ -1,0 +1,382 @@
+"""Whether a journal is what was written: its chain, its head, and its derived tables against its records.
+
+The records are replayed in memory, apart from the SQL that writers use, so that the two check each other. A damaged
+journal is never mended in silence: the first bad record is named, and the reader is told what can be done.
+"""
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from trueup.adapters.journal_admission import Placed
+from trueup.adapters.sqlite import file, tables
+from trueup.core import codec, lifecycle
+from trueup.model.errors import Corrupt, TrueupError
+from trueup.model.ids import OpId, TokenId, Vmid
+from trueup.model.ops import (
+    Adopted,
+    EpochTaken,
+    OpEvent,
+    OpState,
+    OpView,
+    Paused,
+    Record,
+    Released,
+    Resumed,
+    TaskRunning,
+    TokenPlanned,
+    TokenRetired,
+)
+
+VERIFY_ALL_UP_TO: Final = 100_000
+"""Records up to which a writer verifies all of the journal when it opens it: about two seconds."""
+
+VERIFY_TAIL: Final = 10_000
+"""Records at the end that it verifies in a longer one, besides all open operations."""
+
+REBUILD_BATCH: Final = 2_000
+"""Records that a rebuild works through at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What `verify` found.
+
+    `records` is how many were read and sound, `head` the hash of the last of them, `first_bad` the place of the first
+    bad record (None = none, or not a record is bad but a table), `what` the fact and '' if all is well. `records_ok`
+    tells that every record is sound, so that the derived tables can be made anew.
+    """
+
+    ok: bool
+    records: int
+    head: str
+    first_bad: int | None
+    what: str
+    records_ok: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """What is in a journal. Instants are in epoch milliseconds, 0 = no record; sizes count the log beside the file."""
+
+    records: int
+    ops: dict[OpState, int]
+    size_bytes: int
+    oldest_ms: int
+    newest_ms: int
+    epochs: int
+
+
+@dataclass(slots=True)
+class _Replay:
+    """What the records add up to. Ended operations are kept as a fingerprint only, to save memory."""
+
+    open_ops: dict[OpId, Placed] = field(default_factory=dict[OpId, Placed])
+    ended: dict[OpId, tuple[int, bytes]] = field(default_factory=dict[OpId, tuple[int, bytes]])
+    upids: dict[str, str] = field(default_factory=dict[str, str])
+    epochs: list[EpochTaken] = field(default_factory=list[EpochTaken])
+    planned: set[TokenId] = field(default_factory=set[TokenId])
+    retired: set[TokenId] = field(default_factory=set[TokenId])
+    adopted: dict[Vmid, str] = field(default_factory=dict[Vmid, str])
+    paused: set[str] = field(default_factory=set[str])
+
+    def add(self, record: Record, connection: sqlite3.Connection) -> None:
+        """Add one record; `connection` serves operations that had ended and go on."""
+        event = record.event
+        match event:
+            case EpochTaken():
+                self.epochs.append(event)
+            case TokenPlanned():
+                self.planned.add(event.token)
+            case TokenRetired():
+                self.retired.add(event.token)
+            case Adopted():
+                self.adopted[event.vmid] = event.uid
+            case Released():
+                if self.adopted.get(event.vmid) == event.uid:
+                    del self.adopted[event.vmid]
+            case Paused():
+                self.paused |= set(event.guests) or {tables.ALL_GUESTS}
+            case Resumed():
+                self.paused -= set(event.guests) or self.paused
+            case _:
+                self._add_op(record, event, connection)
+
+    def _add_op(self, record: Record, event: OpEvent, connection: sqlite3.Connection) -> None:
+        placed = self.open_ops.get(record.op_id)
+        if placed is None and record.op_id in self.ended:
+            first_seq, _ = self.ended.pop(record.op_id)
+            placed = _fold_of(connection, record.op_id, first_seq, record.seq)
+        view = lifecycle.step(placed.view if placed else None, record)
+        placed = Placed(first_seq=placed.first_seq if placed else record.seq, view=view)
+        if isinstance(event, TaskRunning):
+            self.upids.setdefault(event.upid, record.op_id)
+        if view.state in lifecycle.TERMINAL:
+            self.open_ops.pop(record.op_id, None)
+            self.ended[record.op_id] = (placed.first_seq, _fingerprint(tables.op_row(placed)))
+        else:
+            self.open_ops[record.op_id] = placed
+
+    def tokens(self) -> tuple[frozenset[TokenId], frozenset[TokenId]]:
+        """Return the incarnation tokens as `tables.tokens` does."""
+        return frozenset(self.planned), frozenset(self.planned & self.retired)
+
+    def op_fingerprints(self) -> dict[OpId, tuple[int, bytes]]:
+        """Every operation's place and the fingerprint of its row."""
+        opened = {op_id: (p.first_seq, _fingerprint(tables.op_row(p))) for op_id, p in self.open_ops.items()}
+        return self.ended | opened
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Verify a journal that is about to be written, all of it or its end; raises Corrupt.
+
+    Derived tables of an older version of the rules are made anew first.
+    """
+    head = tables.head(connection)
+    version: int = connection.execute("SELECT derived_version FROM head").fetchone()[0]
+    if version != tables.DERIVED_VERSION:
+        rebuild_tables(connection)
+    found = examine(connection, path) if head.seq <= VERIFY_ALL_UP_TO else _examine_tail(connection, path, head)
+    if not found.ok:
+        raise Corrupt(
+            what=found.what,
+            first_bad=found.first_bad or 0,
+            where=str(path),
+            remedy=tables.REBUILD if found.records_ok else file.RESTORE,
+        )
+
+
+def examine(connection: sqlite3.Connection, path: Path) -> Verification:
+    """Verify everything, as of one moment. Damage is not raised but told."""
+    replay = _Replay()
+    end = codec.Head()
+    try:
+        with file.mapped(path), _snapshot(connection):
+            for record in _chain(connection, end):
+                replay.add(record, connection)
+                end = codec.Head(seq=record.seq, epoch=record.epoch, hash=record.hash)
+            _compare_head(tables.head(connection), end)
+            what = _difference(connection, replay)
+    except TrueupError as error:
+        return _bad(end, error)
+    return Verification(ok=not what, records=end.seq, head=end.hash, first_bad=None, what=what, records_ok=True)
+
+
+def verify(path: Path) -> Verification:
+    """Verify the journal at `path`, beside its writer if there is one.
+
+    Raises:
+        BadInput: there is no journal, or it is of another version.
+    """
+    try:
+        connection = file.open_for_reading(path)
+    except Corrupt as error:
+        return _bad(codec.Head(), error)
+    with contextlib.closing(connection):
+        return examine(connection, path)
+
+
+def export(path: Path) -> Iterator[str]:
+    """Every record's line, oldest first, as of one moment; the records of a damaged journal that are sound.
+
+    Raises:
+        BadInput: there is no journal, or it is of another version.
+        Corrupt: after the last line, if any record was left out; names the first of them.
+    """
+    first: Corrupt | None = None
+    with file.mapped(path), contextlib.closing(file.open_for_reading(path)) as connection:
+        for seq, line in connection.execute("SELECT seq, line FROM records ORDER BY seq"):
+            try:
+                codec.decode(tables.blob(line, seq), seq=seq)
+            except Corrupt as error:
+                first = first or error
+            else:
+                yield line.decode()
+    if first is not None:
+        raise Corrupt(what=first.what, first_bad=first.first_bad, where=str(path), remedy=first.remedy or file.RESTORE)
+
+
+def stats(path: Path) -> Stats:
+    """Count what is in the journal; raises BadInput or Corrupt."""
+    log = path.with_name(path.name + "-wal")
+    with file.mapped(path), contextlib.closing(file.open_for_reading(path)) as connection, _snapshot(connection):
+        counted: list[tuple[str, int]] = connection.execute("SELECT state, count(*) FROM ops GROUP BY state").fetchall()
+        oldest = connection.execute("SELECT seq, line FROM records ORDER BY seq LIMIT 1").fetchall()
+        newest = connection.execute("SELECT seq, line FROM records ORDER BY seq DESC LIMIT 1").fetchall()
+        instants = [codec.decode(tables.blob(line, seq), seq=seq).at_ms for seq, line in (*oldest, *newest)]
+        states = {state.value: state for state in OpState}
+        return Stats(
+            records=connection.execute("SELECT count(*) FROM records").fetchone()[0],
+            ops={states[state]: count for state, count in counted if state in states},
+            size_bytes=path.stat().st_size + (log.stat().st_size if log.exists() else 0),
+            oldest_ms=instants[0] if instants else 0,
+            newest_ms=instants[-1] if instants else 0,
+            epochs=connection.execute("SELECT count(*) FROM epochs").fetchone()[0],
+        )
+
+
+def rebuild_tables(connection: sqlite3.Connection) -> None:
+    """Make the derived tables anew from the records, in one transaction.
+
+    Raises:
+        Corrupt: a record is damaged; the tables are as they were.
+        sqlite3.Error: the file cannot be written.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for table in tables.DERIVED:
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+        batch: list[Record] = []
+        for record in _chain(connection, codec.Head()):
+            batch.append(record)
+            if len(batch) == REBUILD_BATCH:
+                _derive_batch(connection, batch)
+                batch = []
+        _derive_batch(connection, batch)
+        connection.execute("UPDATE head SET derived_version = ?", (tables.DERIVED_VERSION,))
+        connection.execute("REINDEX")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _derive_batch(connection: sqlite3.Connection, batch: list[Record]) -> None:
+    ops = tables.placed(connection, {record.op_id for record in batch if record.op_id})
+    for record in batch:
+        if record.op_id:
+            before = ops.get(record.op_id)
+            view = lifecycle.step(before.view if before else None, record)
+            ops[record.op_id] = Placed(first_seq=before.first_seq if before else record.seq, view=view)
+    tables.derive(connection, batch, ops)
+
+
+def _examine_tail(connection: sqlite3.Connection, path: Path, head: codec.Head) -> Verification:
+    """Verify the last records, the head, and every open operation against its own records."""
+    end = codec.Head(seq=head.seq - VERIFY_TAIL)
+    try:
+        with file.mapped(path), _snapshot(connection):
+            row = connection.execute("SELECT line FROM records WHERE seq = ?", (end.seq,)).fetchone()
+            before = codec.decode(tables.blob(row and row[0], end.seq), seq=end.seq)
+            end = codec.Head(seq=before.seq, epoch=before.epoch, hash=before.hash)
+            for record in _chain(connection, end):
+                end = codec.Head(seq=record.seq, epoch=record.epoch, hash=record.hash)
+            _compare_head(head, end)
+            what = _open_ops_difference(connection)
+    except TrueupError as error:
+        return _bad(end, error)
+    return Verification(ok=not what, records=end.seq, head=end.hash, first_bad=None, what=what, records_ok=True)
+
+
+def _chain(connection: sqlite3.Connection, start: codec.Head) -> Iterator[Record]:
+    """Read the records behind `start`, each verified by itself, by the one before it and by its row."""
+    head = start
+    rows = connection.execute(
+        "SELECT seq, record_id, op_id, line FROM records WHERE seq > ? ORDER BY seq", (start.seq,)
+    )
+    for seq, record_id, op_id, line in rows:
+        if seq != head.seq + 1:
+            raise Corrupt(what=f"record {head.seq + 1} is missing", first_bad=head.seq + 1)
+        record = codec.decode(tables.blob(line, seq), seq=seq)
+        head = codec.link(head, record)
+        if (record_id, op_id) != (record.record_id, record.op_id):
+            raise Corrupt(what=f"record {seq} is filed under another name than its own", first_bad=seq)
+        yield record
+
+
+def _compare_head(head: codec.Head, end: codec.Head) -> None:
+    """Compare the head row with the last record; raises Corrupt."""
+    if head.seq > end.seq:
+        raise Corrupt(what=f"the journal ends at record {end.seq}, its head says {head.seq}", first_bad=end.seq + 1)
+    if head.seq < end.seq:
+        raise Corrupt(what=f"record {head.seq + 1} stands behind the journal's head", first_bad=head.seq + 1)
+    if head != end:
+        raise Corrupt(what="the journal's head is not its last record", first_bad=end.seq)
+
+
+def _difference(connection: sqlite3.Connection, replay: _Replay) -> str:
+    """Return in what the tables differ from the records; '' = in nothing."""
+    if file.schema_of(connection) != file.expected_schema():
+        return "the schema is not the one that trueup made"
+    version: int = connection.execute("SELECT derived_version FROM head").fetchone()[0]
+    if version == tables.DERIVED_VERSION:  # else the next writer makes them anew
+        upids: dict[str, str] = dict(connection.execute("SELECT upid, op_id FROM upids").fetchall())
+        checks = (
+            ("upids", upids == replay.upids),
+            ("epochs", tables.epochs(connection) == tuple(replay.epochs)),
+            ("tokens", tables.tokens(connection) == replay.tokens()),
+            ("adopted", tables.adopted(connection) == replay.adopted),
+            ("paused", tables.paused(connection) == frozenset(replay.paused)),
+        )
+        for table, equal in checks:
+            if not equal:
+                return f"the table {table} differs from the records"
+        if difference := _ops_difference(connection, replay.op_fingerprints()):
+            return difference
+    report: str = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    return "" if report == "ok" else f"SQLite finds: {report}"
+
+
+def _ops_difference(connection: sqlite3.Connection, expected: dict[OpId, tuple[int, bytes]]) -> str:
+    """Compare every operation's row with what its records add up to."""
+    rows = connection.execute(
+        "SELECT first_seq, op_id, state, vmid, kind, reason, upid, started_at_ms, ended_at_ms, view"
+        " FROM ops NOT INDEXED ORDER BY first_seq"
+    )
+    for row in rows:
+        op_id = OpId(row[1])
+        # Written anew before it is compared: a field that came later is not in an older row, but has its default.
+        again = tables.op_row(Placed(first_seq=row[0], view=tables.view_of(row[9])))
+        if again[:9] != row[:9] or expected.pop(op_id, None) != (row[0], _fingerprint(again)):
+            return f"operation {op_id} differs from its records"
+    for op_id in expected:
+        return f"operation {op_id} is missing from its table"
+    return ""
+
+
+def _open_ops_difference(connection: sqlite3.Connection) -> str:
+    """Compare the open operations with their records."""
+    for view in (*tables.in_flight(connection), *tables.accepted(connection)):
+        if lifecycle.fold(tables.records(connection, view.op_id, 0, 0)) != view:
+            return f"operation {view.op_id} differs from its records"
+    return ""
+
+
+def _fold_of(connection: sqlite3.Connection, op_id: OpId, first_seq: int, before: int) -> Placed:
+    """Return an operation as it stood before the record at `before`."""
+    view: OpView | None = None
+    for record in tables.records(connection, op_id, first_seq - 1, 0):
+        if record.seq < before:
+            view = lifecycle.step(view, record)
+    if view is None:
+        raise Corrupt(what=f"the records of operation {op_id} cannot be found", first_bad=first_seq)
+    return Placed(first_seq=first_seq, view=view)
+
+
+def _fingerprint(row: tables.OpRow) -> bytes:
+    return hashlib.sha256(repr(row[:9]).encode() + row[9]).digest()[:16]
+
+
+def _bad(end: codec.Head, error: TrueupError) -> Verification:
+    """Tell of an error that ended a walk whose last sound record is `end`."""
+    first_bad = error.first_bad if isinstance(error, Corrupt) and error.first_bad else end.seq + 1
+    return Verification(
+        ok=False, records=end.seq, head=end.hash, first_bad=first_bad, what=error.what, records_ok=False
+    )
+
+
+@contextlib.contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Generator[None]:
+    """Read as of one moment, whatever is appended meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # a damaged file may not even let go
+                connection.execute("ROLLBACK")

@@ -1,0 +1,71 @@
+-- The journal: records are the truth, head is where their chain ends, all other tables are derived from the records
+-- in the transaction that writes them, and can be made anew from them.
+
+PRAGMA application_id = 1416787312; -- "Trup"
+
+-- Append-only. seq counts from 1 without gaps; line is the record as trueup.core.codec writes it, which proves itself
+-- and the line before it. The other columns repeat what the line says, to find it.
+CREATE TABLE records (
+  seq INTEGER PRIMARY KEY,
+  record_id TEXT NOT NULL UNIQUE,
+  op_id TEXT NOT NULL,
+  line BLOB NOT NULL
+) STRICT;
+CREATE INDEX records_of_op ON records (op_id);
+CREATE TRIGGER records_are_not_changed BEFORE UPDATE ON records
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER records_are_not_removed BEFORE DELETE ON records
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+
+-- One row. Every append moves it on, and only from the epoch and the hash that its writer knows.
+CREATE TABLE head (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  seq INTEGER NOT NULL,
+  epoch INTEGER NOT NULL,
+  hash TEXT NOT NULL,
+  derived_version INTEGER NOT NULL
+) STRICT;
+INSERT INTO head VALUES (1, 0, 0, '9836dea17d4a76d7eb595f121eaa484fb0bcdf61c5ca4efdcda69f13ce1b7fae', 0);
+
+-- Derived: each operation as its records add up. first_seq is the place of its first record.
+CREATE TABLE ops (
+  first_seq INTEGER PRIMARY KEY,
+  op_id TEXT NOT NULL UNIQUE,
+  state TEXT NOT NULL,
+  vmid INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  upid TEXT NOT NULL,
+  started_at_ms INTEGER NOT NULL,
+  ended_at_ms INTEGER NOT NULL,
+  view BLOB NOT NULL
+) STRICT;
+CREATE INDEX ops_in_flight ON ops (first_seq) WHERE state IN ('started', 'task_running');
+CREATE INDEX ops_accepted ON ops (first_seq) WHERE state = 'accepted';
+CREATE INDEX ops_presumed ON ops (ended_at_ms) WHERE reason = 'presumed_not_started';
+CREATE INDEX ops_of_guest ON ops (vmid);
+
+-- Derived: which operation holds a task.
+CREATE TABLE upids (
+  upid TEXT PRIMARY KEY,
+  op_id TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Derived: agents that took over; incarnation tokens; guests known as ours; paused guests ('*' = all).
+CREATE TABLE epochs (
+  epoch INTEGER PRIMARY KEY,
+  holder TEXT NOT NULL,
+  token TEXT NOT NULL
+) STRICT;
+CREATE TABLE tokens (
+  token TEXT PRIMARY KEY,
+  planned INTEGER NOT NULL,
+  retired INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE adopted (
+  vmid INTEGER PRIMARY KEY,
+  uid TEXT NOT NULL
+) STRICT;
+CREATE TABLE paused (
+  guest TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;

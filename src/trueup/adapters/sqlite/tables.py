@@ -1,0 +1,298 @@
+"""The derived tables: what each record changes in them, and how they are asked.
+
+They hold nothing that the records do not, and are written in the transaction of the records, so they are never ahead
+or behind. `DERIVED_VERSION` tells an older content apart: the next writer then makes them anew.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Final
+
+import msgspec
+
+from trueup.adapters.journal_admission import Append, Known, Placed
+from trueup.core import codec
+from trueup.model.errors import Corrupt
+from trueup.model.ids import Epoch, OpId, TokenId, Vmid
+from trueup.model.ops import (
+    Adopted,
+    EpochTaken,
+    OpState,
+    OpView,
+    Paused,
+    Record,
+    Released,
+    Resumed,
+    SystemEvent,
+    TaskRunning,
+    TokenPlanned,
+    TokenRetired,
+)
+
+DERIVED_VERSION: Final = 1
+"""Raised whenever `OpView`, `lifecycle.step` or a rule below changes what a record adds up to."""
+
+DERIVED: Final = ("ops", "upids", "epochs", "tokens", "adopted", "paused")
+
+ALL_GUESTS: Final = "*"
+"""The name that stands for every guest among the paused ones."""
+
+REBUILD: Final = "the records are sound: `trueup journal rebuild` makes the tables anew from them"
+
+OpRow = tuple[int, str, str, int, str, str, str, int, int, bytes]
+
+_RECORDS_AMONG: Final = "SELECT record_id, '' FROM records WHERE record_id IN (SELECT value FROM json_each(?))"
+_UPIDS_AMONG: Final = "SELECT upid, op_id FROM upids WHERE upid IN (SELECT value FROM json_each(?))"
+
+_view_encoder = msgspec.json.Encoder(order="sorted")
+
+
+@cache
+def _view_decoder() -> msgspec.json.Decoder[OpView]:
+    return msgspec.json.Decoder(OpView)
+
+
+# --- Writing: each raises sqlite3.Error, inside a transaction of the caller -------------------------------------------
+
+
+def add_records(connection: sqlite3.Connection, lines: Sequence[tuple[Record, bytes]]) -> None:
+    """Append the records themselves."""
+    connection.executemany(
+        "INSERT INTO records (seq, record_id, op_id, line) VALUES (?, ?, ?, ?)",
+        [(record.seq, record.record_id, record.op_id, line) for record, line in lines],
+    )
+
+
+def move_head(connection: sqlite3.Connection, before: codec.Head, after: codec.Head) -> bool:
+    """Move the head on, if it still is `before`; False = somebody else wrote."""
+    cursor = connection.execute(
+        "UPDATE head SET seq = ?, epoch = ?, hash = ? WHERE epoch = ? AND hash = ?",
+        (after.seq, after.epoch, after.hash, before.epoch, before.hash),
+    )
+    return cursor.rowcount == 1
+
+
+def derive(connection: sqlite3.Connection, records: Iterable[Record], ops: Mapping[OpId, Placed]) -> None:
+    """Bring the derived tables up to date with these records; `ops` are the operations as they stand after them."""
+    connection.executemany(
+        "INSERT INTO ops (first_seq, op_id, state, vmid, kind, reason, upid, started_at_ms, ended_at_ms, view)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (first_seq) DO UPDATE SET state = excluded.state,"
+        " vmid = excluded.vmid, kind = excluded.kind, reason = excluded.reason, upid = excluded.upid,"
+        " started_at_ms = excluded.started_at_ms, ended_at_ms = excluded.ended_at_ms, view = excluded.view",
+        [op_row(placed) for placed in ops.values()],
+    )
+    for record in records:
+        event = record.event
+        if isinstance(event, TaskRunning):
+            # The same operation may find its own task again after a contradiction; another's was refused.
+            connection.execute(
+                "INSERT INTO upids (upid, op_id) VALUES (?, ?) ON CONFLICT (upid) DO NOTHING",
+                (event.upid, record.op_id),
+            )
+        elif isinstance(event, SystemEvent):
+            _derive_system(connection, event)
+
+
+def _derive_system(connection: sqlite3.Connection, event: SystemEvent) -> None:
+    """Apply one system event; one arm each."""
+    match event:
+        case EpochTaken():
+            row = (event.epoch, event.holder, event.token)
+            connection.execute("INSERT INTO epochs (epoch, holder, token) VALUES (?, ?, ?)", row)
+        case TokenPlanned():
+            connection.execute(
+                "INSERT INTO tokens VALUES (?, 1, 0) ON CONFLICT (token) DO UPDATE SET planned = 1", (event.token,)
+            )
+        case TokenRetired():
+            connection.execute(
+                "INSERT INTO tokens VALUES (?, 0, 1) ON CONFLICT (token) DO UPDATE SET retired = 1", (event.token,)
+            )
+        case Adopted():
+            connection.execute(
+                "INSERT INTO adopted VALUES (?, ?) ON CONFLICT (vmid) DO UPDATE SET uid = excluded.uid",
+                (event.vmid, event.uid),
+            )
+        case Released():
+            connection.execute("DELETE FROM adopted WHERE vmid = ? AND uid = ?", (event.vmid, event.uid))
+        case Paused():
+            names = event.guests or (ALL_GUESTS,)
+            connection.executemany("INSERT INTO paused VALUES (?) ON CONFLICT DO NOTHING", [(n,) for n in names])
+        case Resumed(guests=()):
+            connection.execute("DELETE FROM paused")
+        case Resumed():
+            connection.executemany("DELETE FROM paused WHERE guest = ?", [(n,) for n in event.guests])
+
+
+def op_row(placed: Placed) -> OpRow:
+    """Return an operation as its row."""
+    view = placed.view
+    return (
+        placed.first_seq,
+        view.op_id,
+        view.state.value,
+        view.intent.vmid,
+        view.intent.kind.value,
+        view.reason.value if view.reason else "",
+        view.upid,
+        view.started_at_ms,
+        view.ended_at_ms,
+        _view_encoder.encode(view),
+    )
+
+
+# --- Asking: each raises sqlite3.Error, or Corrupt for a row that cannot be read --------------------------------------
+
+
+def head(connection: sqlite3.Connection) -> codec.Head:
+    """Where the chain ends, as the head row says."""
+    row = connection.execute("SELECT seq, epoch, hash FROM head WHERE one = 1").fetchone()
+    match row:
+        case (int(seq), int(epoch), str(hash_)):
+            return codec.Head(seq=seq, epoch=Epoch(epoch), hash=hash_)
+        case _:
+            raise Corrupt(what="the journal is damaged: its head is gone", first_bad=0)
+
+
+def known(connection: sqlite3.Connection, appends: Sequence[Append], cached: Mapping[OpId, Placed]) -> Known:
+    """What the tables know of the things that these appends speak of; `cached` operations are not asked for again."""
+    drafts = [draft for append in appends for draft in append.drafts]
+    ids = _among(connection, _RECORDS_AMONG, [d.record_id for d in drafts])
+    upids = [d.event.upid for d in drafts if isinstance(d.event, TaskRunning)]
+    held = _among(connection, _UPIDS_AMONG, upids)
+    wanted = {d.op_id for d in drafts if d.op_id}
+    found = {op_id: cached[op_id] for op_id in wanted if op_id in cached}
+    found |= placed(connection, wanted - found.keys())
+    return Known(record_ids=frozenset(ids), ops=found, upids={upid: OpId(op_id) for upid, op_id in held.items()})
+
+
+def placed(connection: sqlite3.Connection, op_ids: Iterable[OpId]) -> dict[OpId, Placed]:
+    """Those of these operations that are in the journal."""
+    names = msgspec.json.encode(list(op_ids))
+    rows = connection.execute(
+        "SELECT first_seq, view FROM ops WHERE op_id IN (SELECT value FROM json_each(?))", (names.decode(),)
+    ).fetchall()
+    views = [(first_seq, view_of(data)) for first_seq, data in rows]
+    return {view.op_id: Placed(first_seq=first_seq, view=view) for first_seq, view in views}
+
+
+def claimed(connection: sqlite3.Connection, candidates: Iterable[str]) -> frozenset[str]:
+    """Those of these UPIDs that an operation holds."""
+    return frozenset(_among(connection, _UPIDS_AMONG, candidates))
+
+
+def written(connection: sqlite3.Connection, record_ids: Iterable[str]) -> frozenset[str]:
+    """Those of these record ids that are in the journal."""
+    return frozenset(_among(connection, _RECORDS_AMONG, record_ids))
+
+
+def in_flight(connection: sqlite3.Connection) -> tuple[OpView, ...]:
+    """Operations that PVE may have received, oldest first."""
+    # The condition stands as in the index, word for word: so SQLite knows that the index has all of them.
+    return _views(connection, "SELECT view FROM ops WHERE state IN ('started', 'task_running') ORDER BY first_seq", ())
+
+
+def accepted(connection: sqlite3.Connection) -> tuple[OpView, ...]:
+    """One-shots that were not sent, oldest first."""
+    return _views(connection, "SELECT view FROM ops WHERE state = 'accepted' ORDER BY first_seq", ())
+
+
+def presumed_since(connection: sqlite3.Connection, since_ms: int) -> tuple[OpView, ...]:
+    """Operations that ended `presumed_not_started` at or after this instant, oldest end first."""
+    sql = (
+        "SELECT view FROM ops WHERE reason = 'presumed_not_started' AND ended_at_ms >= ? AND state = 'failed'"
+        " ORDER BY ended_at_ms, first_seq"
+    )
+    return _views(connection, sql, (since_ms,))
+
+
+def ops(connection: sqlite3.Connection, state: OpState | None, vmid: Vmid | None, limit: int) -> tuple[OpView, ...]:
+    """Operations, newest first; limit 0 = all."""
+    conditions: list[str] = []
+    values: list[str | int] = []
+    if state is not None:
+        conditions.append("state = ?")
+        values.append(state.value)
+    if vmid is not None:
+        conditions.append("vmid = ?")
+        values.append(vmid)
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    sql = f"SELECT view FROM ops {where} ORDER BY first_seq DESC LIMIT ?"  # noqa: S608 - both conditions stand above
+    return _views(connection, sql, (*values, limit or -1))
+
+
+def op(connection: sqlite3.Connection, op_id: OpId) -> OpView | None:
+    """One operation as it stands."""
+    found = placed(connection, (op_id,)).get(op_id)
+    return found.view if found else None
+
+
+def records(connection: sqlite3.Connection, op_id: OpId | None, after_seq: int, limit: int) -> tuple[Record, ...]:
+    """Records, oldest first, each verified by its own hash; limit 0 = all."""
+    if op_id is None:
+        sql, values = "SELECT seq, line FROM records WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit or -1)
+        rows = connection.execute(sql, values)
+    else:
+        sql = "SELECT seq, line FROM records WHERE op_id = ? AND seq > ? ORDER BY seq LIMIT ?"
+        rows = connection.execute(sql, (op_id, after_seq, limit or -1))
+    return tuple(codec.decode(blob(line, seq), seq=seq) for seq, line in rows)
+
+
+def adopted(connection: sqlite3.Connection) -> dict[Vmid, str]:
+    """The guests known as ours: vmid to marker uid."""
+    rows: list[tuple[int, str]] = connection.execute("SELECT vmid, uid FROM adopted ORDER BY vmid").fetchall()
+    return {Vmid(vmid): uid for vmid, uid in rows}
+
+
+def paused(connection: sqlite3.Connection) -> frozenset[str]:
+    """Names of paused guests; '*' = all."""
+    rows: list[tuple[str]] = connection.execute("SELECT guest FROM paused").fetchall()
+    return frozenset(name for (name,) in rows)
+
+
+def epochs(connection: sqlite3.Connection) -> tuple[EpochTaken, ...]:
+    """Every epoch that was taken, oldest first."""
+    rows: list[tuple[int, str, str]] = connection.execute(
+        "SELECT epoch, holder, token FROM epochs ORDER BY epoch"
+    ).fetchall()
+    return tuple(EpochTaken(epoch=Epoch(e), holder=holder, token=TokenId(token)) for e, holder, token in rows)
+
+
+def tokens(connection: sqlite3.Connection) -> tuple[frozenset[TokenId], frozenset[TokenId]]:
+    """Incarnation tokens: those ever planned, and those of them that are retired."""
+    rows: list[tuple[str, int]] = connection.execute("SELECT token, retired FROM tokens WHERE planned = 1").fetchall()
+    planned = frozenset(TokenId(token) for token, _ in rows)
+    return planned, frozenset(TokenId(token) for token, retired in rows if retired)
+
+
+def blob(value: object, seq: int) -> bytes:
+    """Return a record's line as bytes: a damaged row can give anything. Raises Corrupt."""
+    if not isinstance(value, bytes):
+        raise Corrupt(what=f"record {seq} is damaged: its line is gone", first_bad=seq)
+    return value
+
+
+def view_of(data: object) -> OpView:
+    """Read an operation's row; raises Corrupt."""
+    if not isinstance(data, bytes):
+        raise Corrupt(what="the journal is damaged: an operation's row is gone", first_bad=0, remedy=REBUILD)
+    try:
+        return _view_decoder().decode(data)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(
+            what=f"the journal is damaged: an operation's row: {error}", first_bad=0, remedy=REBUILD
+        ) from error
+
+
+def _views(connection: sqlite3.Connection, sql: str, values: tuple[str | int, ...]) -> tuple[OpView, ...]:
+    rows: list[tuple[bytes]] = connection.execute(sql, values).fetchall()
+    return tuple(view_of(data) for (data,) in rows)
+
+
+def _among(connection: sqlite3.Connection, sql: str, names: Iterable[str]) -> dict[str, str]:
+    """Ask for all names at once, however many: `sql` takes them as one JSON array, and gives two columns."""
+    wanted = list(names)
+    if not wanted:
+        return {}
+    rows: list[tuple[str, str]] = connection.execute(sql, (msgspec.json.encode(wanted).decode(),)).fetchall()
+    return dict(rows)
