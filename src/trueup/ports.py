@@ -80,7 +80,16 @@ class Pve(Protocol):
         ...
 
     async def config(self, node: NodeName, guest: GuestType, vmid: Vmid) -> ConfigRead:
-        """One guest's config with digest. Raises Absent if PVE says it is not on this node, else ReadFailed."""
+        """One guest's config with digest, in one call, which leaves `pending` empty.
+
+        Raises:
+            Absent: PVE says that the guest is not on this node.
+            ReadFailed: not known.
+        """
+        ...
+
+    async def pending(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[str, ...]:
+        """The config keys whose change or deletion waits for a restart. Raises Absent or ReadFailed."""
         ...
 
     async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:

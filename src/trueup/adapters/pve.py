@@ -1,0 +1,152 @@
+"""PVE, as the engine sees it: the `Pve` port over a `Transport`, so that real TLS and virtual time share this code.
+
+Rule kept here: what PVE says is passed on, and what it does not say is not known. Nothing is kept between calls but
+the choice of the endpoint and what the token was last seen to be allowed. Time is the port's; chance is not needed.
+"""
+
+from typing import Final
+
+from trueup.adapters import pve_decode
+from trueup.adapters.pve_api import OK, PveApi, Read, quoted, read_failed, understood
+from trueup.core import answers
+from trueup.model.errors import ReadFailed
+from trueup.model.guests import ResourceRow
+from trueup.model.ids import GuestType, NodeName, TokenId, Upid, Vmid
+from trueup.model.limits import TASK_PAGE, TASK_PAGES_MAX
+from trueup.model.pve import Call, ClusterState, ConfigRead, Done, Reply, TaskList, TaskRow, TaskStarted, TaskState
+
+_NOT_KNOWN: Final = frozenset({403, 501})
+"""An answer to /access/permissions that tells nothing about them."""
+
+
+class PveClient:
+    """One PVE cluster, spoken to with one API token. See `trueup.ports.Pve`."""
+
+    def __init__(self, *, api: PveApi, token: TokenId) -> None:
+        """Take the requests and the name of the token that they carry; nothing is sent yet."""
+        self._api = api
+        self._token = token
+        self._saw_all_tasks: dict[NodeName, bool] = {}
+
+    @property
+    def token(self) -> TokenId:
+        """The token in use; PVE writes it into the UPIDs of our tasks."""
+        return self._token
+
+    async def send(self, call: Call) -> Reply:
+        """Send one mutation, once. Raises NotSent, Refused or Unknown; see `trueup.core.answers`."""
+        reply = await self._api.mutate(call, pve_decode.reply)
+        return Done(data=reply) if isinstance(reply, str) else TaskStarted(upid=reply)
+
+    async def version(self) -> str:
+        """PVE's version; the cheapest way to find out whether address, certificate and token are right.
+
+        Raises:
+            ReadFailed: says what is wrong and what to do.
+        """
+        return await self._api.read(Read(path="/version"), pve_decode.version)
+
+    async def cluster(self) -> ClusterState:
+        """Quorum and nodes. Raises ReadFailed."""
+        status = Read(path="/cluster/status")
+        answer = await self._api.get(status)
+        nodes = await self._api.get(Read(path="/nodes"))
+        return understood(status, answer, lambda body: pve_decode.cluster(body, nodes.body, answer.date_s))
+
+    async def resources(self) -> tuple[ResourceRow, ...]:
+        """All guests that the token may see (VM.Audit). Raises ReadFailed."""
+        return await self._api.read(Read(path="/cluster/resources", params={"type": "vm"}), pve_decode.resources)
+
+    async def sees_all_guests(self) -> bool:
+        """Whether the token has VM.Audit on /vms and below, so that a guest not in `resources` is not there.
+
+        An entry in PVE's access list for one guest may still hide that one. Raises ReadFailed.
+        """
+        return await self._permits("/vms", "VM.Audit", below=True)
+
+    async def statuses(self, node: NodeName) -> tuple[ResourceRow, ...]:
+        """The live state of the guests of one node. Raises ReadFailed."""
+        rows: list[ResourceRow] = []
+        for guest in GuestType:
+            read = Read(path=f"/nodes/{quoted(node)}/{guest.value}", node=node, daemon=True)
+            answer = await self._api.get(read)
+            rows += understood(read, answer, lambda body, guest=guest: pve_decode.statuses(body, guest, node))
+        return tuple(rows)
+
+    async def config(self, node: NodeName, guest: GuestType, vmid: Vmid) -> ConfigRead:
+        """One guest's config with digest, in one call; `pending` is left empty. Raises Absent or ReadFailed."""
+        return await self._api.read(_of_guest(node, guest, vmid, "config"), pve_decode.config)
+
+    async def pending(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[str, ...]:
+        """The config keys whose change or deletion waits for a restart. Raises Absent or ReadFailed."""
+        return await self._api.read(_of_guest(node, guest, vmid, "pending"), pve_decode.pending)
+
+    async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:
+        """Whether the guest runs now. Raises Absent or ReadFailed."""
+        return await self._api.read(_of_guest(node, guest, vmid, "status/current", daemon=True), pve_decode.running)
+
+    async def tasks(self, node: NodeName) -> TaskList:
+        """The whole task list of one node, all sources. Raises ReadFailed.
+
+        `sees_all` holds only if the token had Sys.Audit both before and after the list was read.
+        """
+        saw_all = self._saw_all_tasks.get(node)
+        if saw_all is None:
+            saw_all = await self._sees_all_tasks(node)
+        rows: dict[Upid, TaskRow] = {}
+        unread_bytes = 0
+        for number in range(TASK_PAGES_MAX):
+            page = await self._api.read(_page(node, number), pve_decode.task_page)
+            for row in page.rows:
+                # A task may end between two pages and come again as a finished one.
+                if row.upid not in rows or rows[row.upid].status == "RUNNING":
+                    rows[row.upid] = row
+            unread_bytes += page.unread_bytes
+            if page.count < TASK_PAGE:
+                break
+        else:
+            raise ReadFailed(what=f"the task list does not end after {TASK_PAGES_MAX} pages", where=f"node {node}")
+        self._saw_all_tasks[node] = await self._sees_all_tasks(node)
+        return TaskList(
+            node=node,
+            rows=tuple(rows.values()),
+            sees_all=saw_all and self._saw_all_tasks[node],
+            index_bytes=pve_decode.index_bytes(rows.values()) + unread_bytes,
+        )
+
+    async def task(self, upid: Upid) -> TaskState | None:
+        """The state of one task, asked on the node of its UPID; None = "no such task". Raises ReadFailed."""
+        path = f"/nodes/{quoted(upid.node)}/tasks/{quoted(upid.text)}/status"
+        read = Read(path=path, node=upid.node, daemon=True)
+        answer = await self._api.ask(read)
+        if answer.status == OK:
+            return understood(read, answer, pve_decode.task)
+        _, errors = pve_decode.failure(answer.body)
+        if answers.says_no_such_task(answer.status, errors):
+            return None
+        raise read_failed(read, answer)
+
+    async def _sees_all_tasks(self, node: NodeName) -> bool:
+        try:
+            return await self._permits(f"/nodes/{node}", "Sys.Audit", below=False)
+        except ReadFailed:
+            return False
+
+    async def _permits(self, path: str, privilege: str, *, below: bool) -> bool:
+        read = Read(path="/access/permissions", params={"path": path})
+        answer = await self._api.ask(read)
+        if answer.status in _NOT_KNOWN:
+            return False
+        if answer.status != OK:
+            raise read_failed(read, answer)
+        return understood(read, answer, lambda body: pve_decode.permits(body, path, privilege, below=below))
+
+
+def _of_guest(node: NodeName, guest: GuestType, vmid: Vmid, what: str, *, daemon: bool = False) -> Read:
+    return Read(path=f"/nodes/{quoted(node)}/{guest.value}/{vmid}/{what}", node=node, daemon=daemon)
+
+
+def _page(node: NodeName, number: int) -> Read:
+    """`source=all`: PVE's default are finished tasks only. `limit=0` would be none, and 50 is PVE's default."""
+    params = {"source": "all", "limit": str(TASK_PAGE), "start": str(number * TASK_PAGE)}
+    return Read(path=f"/nodes/{quoted(node)}/tasks", params=params, node=node)

@@ -1,0 +1,277 @@
+"""What PVE's answers look like, as they were recorded from 8.4 and 9; anything else is not understood, not guessed.
+
+Rule kept here: a row that cannot be read makes the whole answer unreadable. A list with a row left out would say that
+a guest is not there. The one exception are rows of a task list with no UPID in them, which name no task.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from trueup.model.errors import BadInput
+from trueup.model.guests import Power, ResourceRow
+from trueup.model.ids import GuestType, NodeName, TokenId, Upid, Vmid
+from trueup.model.pve import ClusterState, ConfigRead, NodeState, TaskRow, TaskState
+
+INDEX_LINE_EXTRA = 12
+"""Bytes of a line of PVE's task index besides UPID and status: blank, end time in hex, blank, newline, and one more."""
+
+T = TypeVar("T")
+
+NOT_UNDERSTOOD = (ValueError, RecursionError, OverflowError, msgspec.MsgspecError)
+"""All that reading a foreign body can raise: nonsense, JSON as deep as a well, numbers without end."""
+
+_Name = str | int | float
+"""Perl prints a name that looks like a number as one."""
+
+
+class Unreadable(ValueError):
+    """The answer is not what PVE sends."""
+
+
+class _Failure(msgspec.Struct):
+    message: str = ""
+    errors: dict[str, Any] = {}
+
+
+class _Envelope(msgspec.Struct):
+    data: msgspec.Raw
+
+
+class _Permissions(msgspec.Struct):
+    data: dict[str, dict[str, int | str | bool | None]]
+
+
+class _ClusterRow(msgspec.Struct):
+    type: str
+    name: _Name = ""
+    quorate: int = 0
+    online: int = 0
+    local: int = 0
+
+
+class _NodeRow(msgspec.Struct):
+    node: _Name
+    uptime: float | None = 0
+
+
+class _GuestRow(msgspec.Struct):
+    vmid: int
+    type: str = ""
+    node: _Name = ""
+    name: _Name | None = ""
+    status: str | None = ""
+    template: int | str | bool | None = 0
+    lock: str | None = ""
+    hastate: str | None = ""
+
+
+class _PendingRow(msgspec.Struct):
+    key: _Name
+    pending: Any = msgspec.UNSET
+    delete: int = 0
+
+
+class _TaskListRow(msgspec.Struct):
+    upid: str = ""
+    status: str = ""
+    endtime: int = 0
+
+
+class _TaskStatus(msgspec.Struct):
+    status: str
+    exitstatus: str = ""
+
+
+class _Token(msgspec.Struct):
+    tokenid: str
+
+
+class _NewToken(msgspec.Struct):
+    value: str
+
+
+def _data(body: bytes, kind: type[T]) -> T:
+    """Read `data` of an answer; numbers may come as text and booleans as 0 or 1, as Perl pleases."""
+    envelope = msgspec.json.decode(body, type=_Envelope)
+    return msgspec.json.decode(envelope.data, type=kind, strict=False)
+
+
+def failure(body: bytes) -> tuple[str, Mapping[str, str]]:
+    """Message and bad parameters of an error's body; empty where there is none to be read."""
+    try:
+        read = msgspec.json.decode(body, type=_Failure, strict=False)
+    except NOT_UNDERSTOOD:
+        return "", {}
+    return read.message, {key: _text(value) for key, value in read.errors.items()}
+
+
+def reply(body: bytes) -> Upid | str:
+    """The answer to a mutation: a UPID, or whatever else as text ('' for null)."""
+    data = _data(body, object)
+    if isinstance(data, str) and data.startswith("UPID:"):
+        try:
+            return Upid.parse(data.strip())
+        except BadInput as error:
+            raise Unreadable(error.what) from None
+    return _text(data)
+
+
+def cluster(body: bytes, nodes_body: bytes, date_s: int) -> ClusterState:
+    """/cluster/status and /nodes. A node that stands alone has no cluster row, and always has its quorum."""
+    rows = _data(body, list[_ClusterRow])
+    uptimes = {_text(row.node): int(row.uptime or 0) for row in _data(nodes_body, list[_NodeRow])}
+    clusters = [row for row in rows if row.type == "cluster"]
+    nodes = tuple(
+        NodeState(name=NodeName(_text(row.name)), online=bool(row.online), uptime_s=uptimes.get(_text(row.name), 0))
+        for row in rows
+        if row.type == "node"
+    )
+    if not nodes:
+        raise Unreadable("no node in /cluster/status")
+    return ClusterState(quorate=all(row.quorate for row in clusters), nodes=nodes, date_s=date_s)
+
+
+def local_node(body: bytes) -> NodeName | None:
+    """Which node answered /cluster/status."""
+    local = [_text(row.name) for row in _data(body, list[_ClusterRow]) if row.type == "node" and row.local]
+    return NodeName(local[0]) if len(local) == 1 else None
+
+
+def resources(body: bytes) -> tuple[ResourceRow, ...]:
+    """/cluster/resources?type=vm."""
+    return tuple(_guest(row, row.type, _text(row.node)) for row in _data(body, list[_GuestRow]))
+
+
+def statuses(body: bytes, guest: GuestType, node: NodeName) -> tuple[ResourceRow, ...]:
+    """/nodes/N/qemu or /nodes/N/lxc, whose rows name neither type nor node."""
+    return tuple(_guest(row, guest, node) for row in _data(body, list[_GuestRow]))
+
+
+def _guest(row: _GuestRow, guest: str, node: str) -> ResourceRow:
+    if not node:
+        raise Unreadable(f"guest {row.vmid} without a node")
+    try:
+        kind = GuestType(guest)
+    except ValueError:
+        raise Unreadable(f"guest {row.vmid} of unknown type {guest!r}") from None
+    return ResourceRow(
+        type=kind,
+        vmid=Vmid(row.vmid),
+        node=NodeName(node),
+        name=_text(row.name),
+        status=_power(row.status),
+        template=row.template in (1, "1", True),
+        lock=row.lock or "",
+        ha=row.hastate or "",
+    )
+
+
+def _power(status: str | None) -> Power:
+    return {"running": Power.RUNNING, "stopped": Power.STOPPED}.get(status or "", Power.UNKNOWN)
+
+
+def config(body: bytes) -> ConfigRead:
+    """GET config: values as text, the digest apart. Without a digest a write could not be guarded, so there is one."""
+    values = {key: _text(value) for key, value in _data(body, dict[str, Any]).items()}
+    digest = values.pop("digest", "")
+    if not digest:
+        raise Unreadable("a config without digest")
+    return ConfigRead(config=values, digest=digest)
+
+
+def pending(body: bytes) -> tuple[str, ...]:
+    """GET pending: the keys whose change or deletion waits for a restart."""
+    rows = _data(body, list[_PendingRow])
+    return tuple(sorted(_text(row.key) for row in rows if row.pending is not msgspec.UNSET or row.delete))
+
+
+def running(body: bytes) -> bool:
+    """GET status/current. Anything but these two states is not understood."""
+    status = _data(body, _GuestRow).status
+    if _power(status) is Power.UNKNOWN:
+        raise Unreadable(f"guest status {status!r}")
+    return _power(status) is Power.RUNNING
+
+
+class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page: the rows with a UPID, how many rows there were, and bytes in PVE's index of those without one."""
+
+    rows: tuple[TaskRow, ...]
+    count: int
+    unread_bytes: int = 0
+
+
+def task_page(body: bytes) -> TaskPage:
+    """GET tasks. `user` is not read: it is spelled in two ways; the UPID has the one that holds."""
+    rows: list[TaskRow] = []
+    unread_bytes = 0
+    found = _data(body, list[_TaskListRow])
+    for row in found:
+        try:
+            upid = Upid.parse(row.upid)
+        except BadInput:
+            unread_bytes += _line_bytes(row.upid, row.status)
+            continue
+        status = row.status or ("" if row.endtime else "RUNNING")
+        rows.append(TaskRow(upid=upid, status=status, endtime=row.endtime))
+    return TaskPage(rows=tuple(rows), count=len(found), unread_bytes=unread_bytes)
+
+
+def index_bytes(rows: Iterable[TaskRow]) -> int:
+    """At least what the finished rows take in PVE's index."""
+    return sum(_line_bytes(row.upid.text, row.status) for row in rows if row.status != "RUNNING")
+
+
+def _line_bytes(upid: str, status: str) -> int:
+    return len(upid.encode()) + len(status.encode()) + INDEX_LINE_EXTRA
+
+
+def task(body: bytes) -> TaskState:
+    """GET tasks/UPID/status; `exitstatus` is always there once it has stopped."""
+    read = _data(body, _TaskStatus)
+    if read.status == "running":
+        return TaskState(running=True)
+    if read.status != "stopped" or not read.exitstatus:
+        raise Unreadable(f"task status {read.status!r} without an exit status")
+    return TaskState(running=False, exit_status=read.exitstatus)
+
+
+def permits(body: bytes, path: str, privilege: str, *, below: bool) -> bool:
+    """GET /access/permissions?path=: whether we hold the privilege there, and, if asked, on everything below.
+
+    The number beside a privilege is whether it is handed down.
+    """
+    held = msgspec.json.decode(body, type=_Permissions, strict=False).data.get(path, {})
+    return privilege in held and (not below or held[privilege] in (1, "1", True))
+
+
+def tokens(body: bytes, user: str) -> tuple[TokenId, ...]:
+    """GET /access/users/U/token."""
+    return tuple(TokenId(f"{user}!{row.tokenid}") for row in _data(body, list[_Token]))
+
+
+def new_token(body: bytes) -> str:
+    """The secret of a token just made; PVE shows it this once."""
+    return _data(body, _NewToken).value
+
+
+def version(body: bytes) -> str:
+    """GET /version."""
+    return _text(_data(body, dict[str, Any]).get("version", ""))
+
+
+def _text(value: object) -> str:
+    """A value as PVE's config file would have it: booleans as 1 and 0, whole numbers without a point."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(int(value))
+        case float() if value.is_integer():
+            return str(int(value))
+        case str() | int() | float():
+            return str(value)
+        case _:
+            return msgspec.json.encode(value).decode()
