@@ -211,3 +211,20 @@ _LXC_DEFAULTS: Mapping[str, str] = {
     "tty": "2",
     "unprivileged": "0",
 }
+
+RESERVED_KEYS = frozenset(
+    {
+        *("archive", "cdrom", "delete", "description", "digest", "force", "hostname", "live-restore", "lock", "meta"),
+        *("name", "newid", "node", "ostemplate", "parent", "restore", "revert", "runningcpu", "runningmachine"),
+        *("skiplock", "snapstate", "snaptime", "start", "template", "unique", "vmid", "vmstate"),
+    }
+)
+"""Keys of PVE's calls that a manifest gives elsewhere, or that only PVE writes."""
+
+ONLY_AT_CREATION_KEYS: Mapping[GuestType, frozenset[str]] = {
+    GuestType.QEMU: frozenset({"bwlimit", "ha-managed", "import-working-storage", "pool", "storage"}),
+    GuestType.LXC: frozenset(
+        {"bwlimit", "ha-managed", "ignore-unpack-errors", "password", "pool", "ssh-public-keys", "storage"}
+    ),
+}
+"""Parameters of PVE's create calls that it does not keep in the config: they never differ afterwards."""
