@@ -1,9 +1,9 @@
 """YAML in which every value knows its line and column, read from the parser's events.
 
 The parser's own loader is not used: it keeps the last of two equal keys in silence, follows aliases without a limit,
-and recurses in C, so that a deep enough file ends the process. Here depth and the number of values are bounded while events
-arrive, and nothing is resolved: a scalar stays the text that was written, with the note whether it was quoted. What a
-text means is decided by who asks for it.
+and recurses in C, so that a deep enough file ends the process. Here depth and the number of values are bounded while
+events arrive, and nothing is resolved: a scalar stays the text that was written, with the note whether it was quoted.
+What a text means is decided by who asks for it.
 """
 
 from collections.abc import Callable, Iterable
@@ -65,7 +65,7 @@ Node = Scalar | ListNode | MapNode
 
 
 class Documents(msgspec.Struct, frozen=True, kw_only=True):
-    """The documents of one file that are not empty, and what was wrong with it (the readable ones are there even so)."""
+    """The documents of one file that are not empty, and what was wrong with it; what could be read is there even so."""
 
     roots: tuple[Node, ...]
     problems: tuple[BadInput, ...]
