@@ -28,6 +28,7 @@ from pvesim.schema import (
     Param,
 )
 
+MEMORY_MIB = 16
 _DRIVE_PARTS = frozenset({
     "file", "volume", "aio", "backup", "bps", "bps_rd", "bps_wr", "cache", "cyls", "detect_zeroes", "discard",
     "format", "heads", "import-from", "iops", "iops_rd", "iops_wr", "iothread", "mbps", "mbps_rd", "mbps_wr",
@@ -89,8 +90,8 @@ def _memory(raw: str) -> str | None:
     value = raw.removeprefix("current=")
     if not re.match(r"^[+-]?\d+$", value):
         return f"invalid format - format error\nmemory.current: type check ('integer') failed - got '{value}'\n"
-    if int(value) < 16:
-        return "invalid format - format error\nmemory.current: value must have a minimum value of 16\n"
+    if int(value) < MEMORY_MIB:
+        return f"invalid format - format error\nmemory.current: value must have a minimum value of {MEMORY_MIB}\n"
     return None
 
 
@@ -126,7 +127,7 @@ _LXC: Mapping[str, Param] = {
     "cmode": Param(enum=("shell", "console", "tty")), "cores": Param(type="integer", minimum=1, maximum=8192),
     "cpulimit": Param(type="number", minimum=0, maximum=8192),
     "cpuunits": Param(type="integer", minimum=0, maximum=500000), "description": DESCRIPTION, "hostname": NAME,
-    "memory": Param(type="integer", minimum=16), "swap": COUNT, "tags": TAGS,
+    "memory": Param(type="integer", minimum=MEMORY_MIB), "swap": COUNT, "tags": TAGS,
     "tty": Param(type="integer", minimum=0, maximum=6), "ostype": Param(enum=_CT_OSTYPES),
     "lock": Param(enum=LXC_LOCKS),
 }  # fmt: skip
@@ -190,7 +191,10 @@ _DISKS = (
     *(f"sata{n}" for n in range(6)), "efidisk0", "tpmstate0",
 )  # fmt: skip
 RESIZE_QEMU: Mapping[str, Param] = {
-    "disk": Param(required=True, enum=_DISKS), "size": DISK_SIZE, "digest": DIGEST, "skiplock": ROOT_ONLY,
+    "disk": Param(required=True, enum=_DISKS),
+    "size": DISK_SIZE,
+    "digest": DIGEST,
+    "skiplock": ROOT_ONLY,
 }
 RESIZE_LXC: Mapping[str, Param] = {
     "disk": Param(required=True, enum=("rootfs", *(f"mp{n}" for n in range(256)))), "size": DISK_SIZE,
@@ -209,11 +213,16 @@ STOP_QEMU: Mapping[str, Param] = {
 }  # fmt: skip
 STOP_LXC: Mapping[str, Param] = {"skiplock": ROOT_ONLY, "overrule-shutdown": BOOLEAN}
 SHUTDOWN_QEMU: Mapping[str, Param] = {
-    "timeout": COUNT, "forceStop": BOOLEAN, "skiplock": ROOT_ONLY, "keepActive": ROOT_ONLY,
+    "timeout": COUNT,
+    "forceStop": BOOLEAN,
+    "skiplock": ROOT_ONLY,
+    "keepActive": ROOT_ONLY,
 }
 SHUTDOWN_LXC: Mapping[str, Param] = {"timeout": COUNT, "forceStop": BOOLEAN}
 DESTROY_QEMU: Mapping[str, Param] = {
-    "skiplock": ROOT_ONLY, "purge": BOOLEAN, "destroy-unreferenced-disks": BOOLEAN,
+    "skiplock": ROOT_ONLY,
+    "purge": BOOLEAN,
+    "destroy-unreferenced-disks": BOOLEAN,
 }
 DESTROY_LXC: Mapping[str, Param] = {"force": BOOLEAN, "purge": BOOLEAN, "destroy-unreferenced-disks": BOOLEAN}
 GET_CONFIG: Mapping[str, Param] = {"current": BOOLEAN, "snapshot": SNAPNAME}

@@ -205,7 +205,7 @@ class GuestStore:
         text = raw_text(config)
         if text != guest.text:
             hand.touched()
-        guest.text, guest.digest, guest.config = text, digest_of(text), settle(config)
+        guest.text, guest.digest, guest.config = text, digest_of(text), settle(config, guest.type)
         return guest
 
     def set_lock(self, guest: Guest, lock: str | None, hand: Hand) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar
 
+from pvesim.wire import Failure
+
 T = TypeVar("T")
 Group: TypeAlias = tuple[str, str]
 THAW_SPREAD_S = 0.004
@@ -70,7 +72,7 @@ class Proc:
     group: Group
     outcome: Literal["alive", "returned", "raised", "killed"] = "alive"
     value: object = None
-    error: Exception | None = None
+    error: Failure | None = None
     on_exit: Callable[[Proc], None] | None = None
     timer: Timer | None = None
     wanted: Waiter | None = None
@@ -140,9 +142,7 @@ class Kernel:
             timer.action()
         self.now = max(self.now, now)
 
-    def spawn(
-        self, steps: Steps[object], group: Group, on_exit: Callable[[Proc], None] | None = None
-    ) -> Proc:
+    def spawn(self, steps: Steps[object], group: Group, on_exit: Callable[[Proc], None] | None = None) -> Proc:
         """Start a process; its first step runs at this instant, after what is already due."""
         self._count += 1
         proc = Proc(number=self._count, steps=steps, group=group, on_exit=on_exit)
@@ -247,9 +247,12 @@ class Kernel:
         except StopIteration as stop:
             proc.value = stop.value
             self._end(proc, "returned")
-        except Exception as failed:  # the outcome of a process is data for whoever joins it
+        except Failure as failed:
             proc.error = failed
             self._end(proc, "raised")
+        except Exception:  # a defect: nobody may wait for this process for ever, but it must be seen
+            self._end(proc, "raised")
+            raise
         else:
             self._obey(proc, command)
 

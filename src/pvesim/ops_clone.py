@@ -86,21 +86,19 @@ def _plan(m: Machine, call: Call, source: Guest, newid: int) -> Plan:
         raise died(f"no such cluster node '{target}'")
     storage = call.params.get("storage")
     full = call.flag("full") if "full" in call.params else not source.template
-    if kind == "qemu" and m.guests.find("qemu", call.node, newid) is not None:
-        raise died(f"unable to create VM {newid}: config file already exists")
-    if kind == "lxc":
-        m.guests.need_unused(newid)
-        if full and source.running:
-            raise died("Cannot do full clones on a running container without snapshots")
     if storage is not None:
         defined = m.storages.need_content(storage, "images" if kind == "qemu" else "rootdir")
         if not full:
             raise died("parameter 'storage' not allowed for linked clones")
         if target != call.node and not defined.shared:
             raise died(f"can't clone to non-shared storage '{storage}'")
-    plan = Plan(
-        source=source, newid=newid, target=target, full=full, storage=storage, values=_values(m, call, source)
-    )
+    if kind == "qemu" and m.guests.find("qemu", call.node, newid) is not None:
+        raise died(f"unable to create VM {newid}: config file already exists")
+    if kind == "lxc":
+        m.guests.need_unused(newid)
+        if full and source.running:
+            raise died("Cannot do full clones on a running container without snapshots")
+    plan = Plan(source=source, newid=newid, target=target, full=full, storage=storage, values=_values(m, call, source))
     for key, raw in source.values.items():
         if is_volume_key(kind, key) and not is_cdrom(raw):
             _check_disk(m, call, plan, key)

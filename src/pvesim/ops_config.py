@@ -15,12 +15,13 @@ from pvesim.kernel import Steps, join, sleep
 from pvesim.machine import Call, Machine
 from pvesim.properties import UNUSED, file_of, is_cdrom, lookup, without_boot_device
 from pvesim.texts import Config, clean_tags
-from pvesim.wire import ApiError, Json, bad_parameters, died
-from pvesim.workers import Job, TaskError, Work, daemon_flock, flock_key, fork, release, reloaded
+from pvesim.wire import Json, bad_parameters, died
+from pvesim.workers import Job, Work, daemon_flock, flock_key, fork, release, reloaded
 
 QEMU_STALE = "checksum mismatch (file change by other user?)"
 LXC_STALE = "detected modified configuration - file changed by other user? Try again."
 SYNC_S = 0.008
+ROOT_ONLY_OPTIONS = ("lock", "args", "hookscript")
 CONFIG_S = 0.2
 DISK_S = 1.0
 NOT_OPTIONS = frozenset({"digest", "delete", "revert", "skiplock", "force", "background_delay", "node", "vmid"})
@@ -45,8 +46,9 @@ class Change:
         self.force = params.get("force") == "1"
         if not self.values and not self.delete and not self.revert:
             raise died("no options specified")
-        if "lock" in self.values or "lock" in self.delete:
-            raise died("only root can set 'lock' config")
+        for name in ROOT_ONLY_OPTIONS:
+            if name in self.values or name in self.delete:
+                raise died(f"only root can set '{name}' config")
         for name in self.delete:
             if name in self.values:
                 raise bad_parameters({"delete": f"you can't use '-{name}' and -delete {name}' at the same time"})
@@ -54,8 +56,6 @@ class Change:
                 raise bad_parameters({"delete": f"unknown option '{name}'"})
         if "tags" in self.values:
             self.values["tags"] = clean_tags(self.values["tags"])
-        if kind == "lxc" and "description" in self.values:
-            self.values["description"] = self.values["description"].rstrip("\n")
 
 
 def put(m: Machine, call: Call) -> Steps[Json]:
@@ -214,13 +214,11 @@ def _delete(m: Machine, guest: Guest, config: Config, name: str, change: Change)
 def _detach(m: Machine, guest: Guest, config: Config, name: str, change: Change) -> None:
     """A removed disk stays as `unusedN`; removing that deletes it."""
     if config.values.get("protection") == "1" and not (guest.type == "lxc" and UNUSED.match(name)):
-        raise died(f"can't remove {'unused disk' if UNUSED.match(name) else 'drive'} '{name}' - protection mode enabled")
+        what = "unused disk" if UNUSED.match(name) else "drive"
+        raise died(f"can't remove {what} '{name}' - protection mode enabled")
     volid = file_of(config.values[name])
     if UNUSED.match(name) or change.force:
-        try:
-            m.storages.free(volid, guest.node)
-        except ApiError as error:
-            raise TaskError(error.text) from error
+        m.storages.free(volid, guest.node)
         return
     _keep_unused(config, volid)
 

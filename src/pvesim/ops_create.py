@@ -84,9 +84,7 @@ def _worker(job: Job, call: Call, values: dict[str, str]) -> Steps[None]:
         for key in sorted(k for k in values if is_volume_key(kind, k)):
             values[key] = fill(filling, key, values[key])
         yield from job.work(1.0)
-        for key in values:
-            if not is_volume_key(kind, key):
-                values[key] = fill(filling, key, values[key])
+        values |= {key: fill(filling, key, raw) for key, raw in values.items() if not is_volume_key(kind, key)}
         _complete(m, kind, values, m.clock(job.node))
         guest = m.guests.need(kind, job.node, vmid)
         m.guests.write(guest, Config(values=values), job.hand)

@@ -41,7 +41,7 @@ def _start(job: Job, kind: str, vmid: int) -> Steps[None]:
     yield from job.flock(kind, vmid)
     guest = reloaded(job, kind, vmid)
     if guest.template:
-        raise TaskError("you can't start a vm if it's a template" if kind == "qemu" else "you can't start a CT if it's a template")
+        raise TaskError(f"you can't start a {'vm' if kind == 'qemu' else 'CT'} if it's a template")
     if guest.lock != "suspended":
         guest.need_unlocked()
     if guest.running:

@@ -9,9 +9,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping
 
-QEMU_DISK = re.compile(
-    r"^(ide[0-3]|scsi([12]?\d|30)|virtio(1[0-5]|\d)|sata[0-5]|efidisk0|tpmstate0)$"
-)
+QEMU_DISK = re.compile(r"^(ide[0-3]|scsi([12]?\d|30)|virtio(1[0-5]|\d)|sata[0-5]|efidisk0|tpmstate0)$")
 LXC_VOLUME = re.compile(r"^(rootfs|mp\d{1,3})$")
 UNUSED = re.compile(r"^unused\d{1,3}$")
 NET = re.compile(r"^net(\d|[12]\d|3[01])$")

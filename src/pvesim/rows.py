@@ -9,6 +9,7 @@ from __future__ import annotations
 from pvesim.cluster import CPUS, MEMORY, Node
 from pvesim.guests import Guest
 from pvesim.machine import Machine
+from pvesim.properties import NET
 from pvesim.wire import Json
 
 _PRESSURE = (
@@ -50,7 +51,8 @@ def current_row(m: Machine, guest: Guest) -> dict[str, Json]:
     if guest.type == "qemu":
         row["qmpstatus"] = "running" if guest.running else "stopped"
         if guest.running:
-            row["nics"] = {}
+            taps = sorted(key[3:] for key in guest.values if NET.match(key))
+            row |= {"nics": {f"tap{guest.vmid}i{n}": {"netin": 0, "netout": 0} for n in taps}} if taps else {}
         if guest.values.get("agent", "0").startswith(("1", "enabled=1")):
             row["agent"] = 1
     return row

@@ -14,15 +14,14 @@ from typing import Literal, TypeAlias
 from pvesim.wire import bad_parameters
 
 UNKNOWN = "property is not defined in schema and the schema does not allow additional properties"
+DOUBLED = "duplicate parameter (already defined in URI) with conflicting values!"
 MISSING = "property is missing and it is not optional"
 Type: TypeAlias = Literal["string", "integer", "number", "boolean"]
+LOWEST_VMID, HIGHEST_VMID = 100, 999_999_999
 INTEGER = re.compile(r"^[+-]?\d+$")
 NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?$")
 NODE_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$")
-DNS_NAME = re.compile(
-    r"^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$"
-)
-TRUE, FALSE = frozenset({"1", "on", "yes", "true"}), frozenset({"0", "off", "no", "false"})
+DNS_NAME = re.compile(r"^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,7 @@ Finder: TypeAlias = Callable[[str], Param | None]
 
 
 def _vmid(raw: str) -> str | None:
-    if 100 <= int(raw) <= 999_999_999:
+    if LOWEST_VMID <= int(raw) <= HIGHEST_VMID:
         return None
     return "invalid format - value does not look like a valid VM ID\n"
 
@@ -115,18 +114,23 @@ def check(
     raw: Mapping[str, str], names: Mapping[str, str], declared: Params, more: Finder | None = None
 ) -> dict[str, str]:
     """The parameters of a call, or PVE's 400; `names` are those in the path, `more` finds whole families."""
-    errors: dict[str, str] = {}
-    given: dict[str, str] = {}
-    for name, value in raw.items():
-        if name in names:
-            if value != names[name]:
-                errors[name] = "duplicate parameter (already defined in URI) with conflicting values!"
-            continue
-        given[name] = value
-    if errors:
-        raise bad_parameters(errors)
+    doubled = [name for name, value in raw.items() if name in names and value != names[name]]
+    if doubled:
+        raise bad_parameters(dict.fromkeys(doubled, DOUBLED))
+    given = {name: value for name, value in raw.items() if name not in names}
+    errors = _faults(given, declared, more)
     if "vmid" in names and (fault := fault_of(VMID, names["vmid"])) is not None:
         errors["vmid"] = fault
+    for name, param in declared.items():
+        if param.required and name not in given:
+            errors[name] = MISSING
+    if errors:
+        raise bad_parameters(errors)
+    return given
+
+
+def _faults(given: Mapping[str, str], declared: Params, more: Finder | None) -> dict[str, str]:
+    errors: dict[str, str] = {}
     for name, value in given.items():
         param = declared.get(name) or (more(name) if more is not None else None)
         if param is None:
@@ -135,9 +139,4 @@ def check(
             errors[name] = fault
         elif param.needs is not None and param.needs not in given:
             errors[param.needs] = f"missing property required by '{name}'"
-    for name, param in declared.items():
-        if param.required and name not in given:
-            errors[name] = MISSING
-    if errors:
-        raise bad_parameters(errors)
-    return given
+    return errors

@@ -25,6 +25,7 @@ from pvesim.world import World
 
 API = "/api2/json"
 MAX_BODY = 512 * 1024
+FIRST_ERROR = 400  # such an answer closes the connection
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
@@ -150,7 +151,7 @@ def _http(answer: Response) -> web.Response:
         "Server": "pve-api-daemon/3.0", "Cache-Control": "max-age=0", "Pragma": "no-cache", **answer.headers,
     }  # fmt: skip
     reply = web.Response(status=answer.status, reason=answer.reason, body=answer.body or None, headers=headers)
-    if answer.status >= 400:
+    if answer.status >= FIRST_ERROR:
         reply.force_close()
     return reply
 

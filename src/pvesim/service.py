@@ -30,7 +30,7 @@ from pvesim.wire import (
     success,
 )
 
-UNAUTHORIZED_S = 3.0
+UNAUTHORIZED, UNAUTHORIZED_S = 401, 3.0
 PROXY_TIMEOUT_S = 30.0
 UNREACHABLE_S = 3.0
 SECRETS = frozenset({"password", "cipassword", "ssh-public-keys"})
@@ -83,7 +83,7 @@ class Service:
             call, route = self._admit(ticket, request)
             answer = yield from self._pass_on(call, route)
         except ApiError as error:
-            if error.status == 401:
+            if error.status == UNAUTHORIZED:
                 yield from sleep(UNAUTHORIZED_S)
             answer = failure(m.clock(entry), error)
         if isinstance(answer, Response):

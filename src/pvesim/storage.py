@@ -49,9 +49,7 @@ class Storages:
 
     defined: dict[str, Storage] = field(default_factory=dict[str, Storage])
     volumes: dict[tuple[str, str], Volume] = field(default_factory=dict[tuple[str, str], Volume])
-    by_vmid: dict[int, dict[tuple[str, str], None]] = field(
-        default_factory=dict[int, dict[tuple[str, str], None]]
-    )
+    by_vmid: dict[int, dict[tuple[str, str], None]] = field(default_factory=dict[int, dict[tuple[str, str], None]])
 
     def get(self, name: str) -> Storage:
         """A definition, or the error PVE raises for an unknown name."""
@@ -185,4 +183,3 @@ def content_row(volume: Volume, *, guest_types: Mapping[int, str]) -> dict[str, 
         if guest_types.get(volume.vmid) == "lxc":
             row["content"] = "rootdir"
     return row
-

@@ -35,9 +35,7 @@ class Config:
 
     def copy(self) -> Config:
         """An independent copy to edit."""
-        return Config(
-            values=dict(self.values), pending=dict(self.pending), pending_delete=list(self.pending_delete)
-        )
+        return Config(values=dict(self.values), pending=dict(self.pending), pending_delete=list(self.pending_delete))
 
     def effective(self) -> dict[str, str]:
         """The values with everything pending applied."""
@@ -60,8 +58,9 @@ def encode_text(text: str) -> str:
 def raw_text(config: Config) -> str:
     """The file PVE writes for this content."""
     text = ""
-    if "description" in config.values:
-        text = "".join(f"#{encode_text(line)}\n" for line in config.values["description"].split("\n"))
+    description = config.values.get("description", "").rstrip("\n")
+    if description:
+        text = "".join(f"#{encode_text(line)}\n" for line in description.split("\n"))
     text += _section(config.values)
     if config.pending or config.pending_delete:
         text += "\n[PENDING]\n"
@@ -80,15 +79,21 @@ def digest_of(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def settle(config: Config) -> Config:
-    """What reading the written file gives back: trailing blanks go, and an empty value is read as one blank."""
+def settle(config: Config, guest_type: str) -> Config:
+    """What reading the written file gives back.
+
+    Blanks at the end go (of a container's description only newlines), an empty description is none, and any other
+    empty value is read as one blank.
+    """
     settled = config.copy()
     for values in (settled.values, settled.pending):
         for key, value in values.items():
             if key == "description":
-                values[key] = value.rstrip()
+                values[key] = value.rstrip() if guest_type == "qemu" else value.rstrip("\n")
             else:
                 values[key] = value.rstrip() or " "
+    if not settled.values.get("description", "-"):
+        del settled.values["description"]
     return settled
 
 
@@ -119,9 +124,7 @@ def pending_rows(guest_type: str, config: Config, digest: str) -> list[dict[str,
             row["delete"] = 1
         rows.append(row)
     rows.append({"key": "digest", "value": digest})
-    rows.extend(
-        {"key": key, "pending": value} for key, value in waiting.items() if key not in config.values
-    )
+    rows.extend({"key": key, "pending": value} for key, value in waiting.items() if key not in config.values)
     return rows
 
 

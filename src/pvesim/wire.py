@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TypeAlias
 
-Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 EMPTY: Mapping[str, str] = {}
 
@@ -62,16 +62,22 @@ class Listing:
     total: int | None
 
 
-class ApiError(Exception):
+class Failure(Exception):
+    """The ways in which a simulated process may end with an error; anything else is a defect of the simulator."""
+
+    def __init__(self, text: str) -> None:
+        """Keep the whole text."""
+        super().__init__(text)
+        self.text = text
+
+
+class ApiError(Failure):
     """A request that PVE refuses; `body` False means that the answer has an empty body."""
 
-    def __init__(
-        self, status: int, text: str, *, errors: Mapping[str, str] | None = None, body: bool = True
-    ) -> None:
+    def __init__(self, status: int, text: str, *, errors: Mapping[str, str] | None = None, body: bool = True) -> None:
         """Keep the status and the whole text; its first line becomes the reason phrase."""
         super().__init__(text)
         self.status = status
-        self.text = text
         self.errors = errors
         self.body = body
 

@@ -14,7 +14,7 @@ from pvesim.guests import Guest, Hand, flock_path
 from pvesim.kernel import Acquire, Die, Group, Proc, Sleep, Steps, acquire, sleep
 from pvesim.machine import FLOCK_TIMEOUT_S, Call, Machine
 from pvesim.tasks import Task, make_upid
-from pvesim.wire import ApiError, died
+from pvesim.wire import Failure, died
 
 ACTIVE_LOCK_TEXT = "can't lock file '/var/log/pve/tasks/.active.lock' - got timeout"
 ORPHAN_START_S = 20.0
@@ -23,13 +23,12 @@ FORK_S = 0.02
 LISTING_S = 0.005
 
 
-class TaskError(Exception):
+class TaskError(Failure):
     """A worker dies with this text; `partial` means that it does not clean up first."""
 
     def __init__(self, text: str, *, partial: bool = False, interrupt: bool = False) -> None:
         """Keep the text that becomes the exit status."""
         super().__init__(text)
-        self.text = text
         self.partial = partial
         self.interrupt = interrupt
 
@@ -73,7 +72,9 @@ class Job:
             return None
         return self.fault.at if self.fault.at is not None else 0.5
 
-    def flock(self, guest_type: str, vmid: int, seconds: float = FLOCK_TIMEOUT_S, *, shared: bool = False) -> Steps[None]:
+    def flock(
+        self, guest_type: str, vmid: int, seconds: float = FLOCK_TIMEOUT_S, *, shared: bool = False
+    ) -> Steps[None]:
         """Take a guest's lock file for the rest of the task."""
         key = flock_key(self.node, guest_type, vmid)
         waits = self.m.kernel.is_held(key)
@@ -204,7 +205,7 @@ def _final_line(job: Job, proc: Proc) -> str:
         job.log("TASK OK")
         return "OK"
     error = proc.error
-    text = error.text if isinstance(error, TaskError | ApiError) else f"simulator defect: {error!r}"
+    text = error.text if error is not None else "simulator defect"
     text = " ".join(text.rstrip("\n").split("\n"))
     job.log(f"TASK ERROR: {text}")
     return text
