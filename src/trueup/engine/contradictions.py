@@ -6,8 +6,6 @@ so its lane closes, and recovery ends it on evidence.
 
 from collections.abc import Sequence
 
-import msgspec
-
 from trueup.core import lifecycle, tasksearch
 from trueup.core.kinds import KINDS, Fence
 from trueup.engine.deck import Deck
@@ -31,11 +29,14 @@ class Contradictions:
         """Record every presumption that proves wrong; return those operations, in flight again."""
         since_ms = self._deck.clock.now_ms() - int(limits.PRESUMED_WATCH_S * 1000)
         watched = await self._deck.journal.presumed_since(since_ms)
+        unanswered = {_target(op) for op in await self._deck.journal.in_flight() if not op.upid}
         lists = {node: await self._tasks(node) for node in sorted({op.intent.node for op in watched})}
         shown = frozenset(row.upid.text for listed in lists.values() if listed for row in listed.rows)
         claimed = await self._deck.journal.claimed_upids(shown)
         back: list[OpView] = []
         for op in watched:
+            if _target(op) in unanswered:
+                continue  # a task that shows up now may be that one's
             row = _own_row(op, lists[op.intent.node], claimed, watched)
             if row is not None:
                 claimed |= {row.upid.text}

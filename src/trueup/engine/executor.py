@@ -80,7 +80,7 @@ class Executor:
 
     # -- before ----------------------------------------------------------------------------------------------------
 
-    async def _fresh(self, op: PlannedOp, planned_on: Observed | None) -> Observed | None | NotNow:
+    async def _fresh(self, op: PlannedOp, planned_on: Observed | None) -> Observed | NotNow | None:
         """Look at the guest once more, where it is now; slots may have been long to come by."""
         spec = KINDS[op.kind]
         try:

@@ -6,7 +6,7 @@ would only fail, or queue where nobody can see it.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from trueup.model import limits
@@ -25,7 +25,7 @@ class Lanes:
         )
 
     @asynccontextmanager
-    async def hold(self, vmid: Vmid, node: NodeName, source: Vmid | None) -> AsyncIterator[None]:
+    async def hold(self, vmid: Vmid, node: NodeName, source: Vmid | None) -> AsyncGenerator[None]:
         """Wait for the guest's lane, the clone source and the node's slot, in this order, and hold them."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._guests[vmid])

@@ -37,7 +37,7 @@ class _Lists(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: Mapping[NodeName, TaskList | str]
     claimed: frozenset[str]
-    watched: tuple[OpView, ...]
+    rivals: tuple[OpView, ...]
     retired: frozenset[TokenId]
 
 
@@ -90,7 +90,10 @@ class Looker:
         return _Lists(
             tasks=tasks,
             claimed=await self._deck.journal.claimed_upids(shown),
-            watched=await self._deck.journal.presumed_since(since_ms),
+            rivals=(
+                *await self._deck.journal.presumed_since(since_ms),
+                *(op for op in await self._deck.journal.in_flight() if not op.upid),
+            ),
             retired=retired,
         )
 
@@ -108,7 +111,7 @@ class Looker:
         listed = lists.tasks[op.intent.node]
         if isinstance(listed, str):
             return Found(task=Task.UNKNOWN, why=listed)
-        rivals = any(_same_target(op, other) for other in lists.watched)
+        rivals = any(_same_target(op, other) for other in lists.rivals)
         found = tasksearch.search(op.intent, listed, token=self._deck.pve.token, claimed=lists.claimed, rivals=rivals)
         if found.row is not None and found.row.status == "RUNNING":
             return await self._confirmed(found.row)

@@ -60,6 +60,9 @@ SEND_BY_S: Final = 30.0
 """From the durable intent to the first byte of its request at the most. Later it is not sent any more: what was
 observed before has grown old, and a successor may already be judging."""
 
+SEND_BY_MIN_S: Final = 1.0
+"""The least that the settings may make of it: a connection with TLS must fit in."""
+
 # --- Speaking to PVE -------------------------------------------------------------------------------------------------
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -180,6 +183,9 @@ BACKOFF_JITTER: Final = 0.25
 
 APPLY_PASSES_MAX: Final = 100
 """Passes of one `apply` before it says that the cluster does not converge."""
+
+APPLY_TRIES: Final = 3
+"""Failures in a row of one guest before an `apply` gives it up; the agent's loop goes on for ever."""
 
 SHUTDOWN_GUEST_S: Final = 60.0
 """What a guest gets for its own shutdown; PVE's default too."""

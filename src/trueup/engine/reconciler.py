@@ -1,0 +1,245 @@
+"""The reconciler: level-triggered. It looks, plans, and sends the first operation of each guest that may be touched.
+
+After each operation the guest is looked at and planned again; nothing is ever worked off from an older plan. Guests do
+not wait for each other, but for those that they name in `after`.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Generator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, cast
+
+import msgspec
+
+from trueup.core import planner
+from trueup.engine.backoff import Backoff
+from trueup.engine.contradictions import Contradictions
+from trueup.engine.deck import Deck
+from trueup.engine.executor import Ended, Executor, LeftOpen, NotNow
+from trueup.engine.lanes import Lanes
+from trueup.engine.observer import Observer
+from trueup.engine.recoverer import Recoverer
+from trueup.engine.surveyor import Survey, Surveyor
+from trueup.model.errors import Absent, ReadFailed, TrueupError
+from trueup.model.guests import Desired, Observed, ResourceRow
+from trueup.model.ids import Vmid
+from trueup.model.notes import What
+from trueup.model.ops import Kind, OpState, OpView, Released
+from trueup.model.plan import GuestPlan, Plan, PlannedOp
+
+
+class Reconciler:
+    """Brings guests to their manifests. Use as an async context manager: leaving it cancels what is at work.
+
+    Cancelled work is not lost: its operations stay in flight, and the next recovery ends them.
+    """
+
+    def __init__(self, deck: Deck, recoverer: Recoverer) -> None:
+        """Work through the deck's ports; `recoverer` has finished the start's recovery."""
+        self._deck = deck
+        self._recoverer = recoverer
+        self._executor = Executor(deck, recoverer, Lanes(deck.limits.slots_per_node))
+        self._observer = Observer(deck.pve)
+        self._surveyor = Surveyor(pve=deck.pve, journal=deck.journal, clock=deck.clock, installation=deck.installation)
+        self._contradictions = Contradictions(deck)
+        self.backoff = Backoff(deck.clock, deck.entropy)
+        self._group = asyncio.TaskGroup()
+        self._working: dict[Vmid, asyncio.Task[None]] = {}
+        self._progress = asyncio.Event()
+        self._shutdown_failed: set[Vmid] = set()
+        self._desired: dict[Vmid, Desired] = {}
+        self._seen: dict[Vmid, Observed] = {}
+        self._survey: Survey | None = None
+        self.stopping = False
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._working.values():
+            task.cancel()
+        with _alone():
+            await self._group.__aexit__(kind, error, trace)
+
+    @property
+    def working(self) -> int:
+        """How many guests are being worked on."""
+        return len(self._working)
+
+    async def step(self, desired: Sequence[Desired]) -> Plan:
+        """Look at everything once, judge what is open, and begin the work that may be done now.
+
+        Raises:
+            ReadFailed: the cluster cannot be read; nothing was begun.
+            Stale, JournalFailed: the journal refused a record.
+        """
+        await self._judge_open()
+        survey = await self._surveyor.survey(desired, self._shutdown_failed)
+        back = await self._contradictions.look(survey.world)
+        if back:
+            await self._judge_open()
+            survey = await self._surveyor.survey(desired, self._shutdown_failed)
+        await self._release(survey, desired)
+        self._desired = {want.vmid: want for want in desired}
+        self._seen = dict(survey.world.guests)
+        self._survey = survey
+        for guest in survey.plan.guests:
+            self._begin(guest)
+        return survey.plan
+
+    async def look(self, desired: Sequence[Desired]) -> Plan:
+        """Look and plan without beginning anything. Raises ReadFailed."""
+        return (await self._surveyor.survey(desired, self._shutdown_failed)).plan
+
+    async def tend(self) -> None:
+        """Wait until nothing is at work; begin the work of guests that waited for others."""
+        while self._working:
+            self._progress.clear()
+            await self._progress.wait()
+            self._begin_waiting()
+
+    async def idle(self, timeout_s: float) -> None:
+        """Wait so long, or until `wind_down`; begin the work of guests that waited for others as these get ready."""
+        deadline = self._deck.clock.monotonic() + timeout_s
+        while not self.stopping and (left := deadline - self._deck.clock.monotonic()) > 0:
+            self._progress.clear()
+            await self._progress_or(left)
+            self._begin_waiting()
+
+    def wind_down(self) -> None:
+        """Begin nothing more; what is at work goes on."""
+        self.stopping = True
+        self._progress.set()
+
+    def _begin_waiting(self) -> None:
+        for guest in self._waiting():
+            self._begin(guest)
+
+    async def _progress_or(self, timeout_s: float) -> None:
+        timer = asyncio.ensure_future(self._deck.clock.sleep(timeout_s))
+        done = asyncio.ensure_future(self._progress.wait())
+        try:
+            await asyncio.wait({timer, done}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            done.cancel()
+
+    # -- beginning -------------------------------------------------------------------------------------------------
+
+    async def _judge_open(self) -> None:
+        """Look again at everything that is open and that nobody here is waiting for."""
+        idle = [op for op in await self._deck.journal.in_flight() if op.intent.vmid not in self._working]
+        report = await self._recoverer.recover(idle)
+        for judged in report.judged:
+            if judged.view.state in {OpState.STARTED, OpState.TASK_RUNNING} and judged.view.unresolved is None:
+                self._spawn(judged.view.intent.vmid, self._follow(judged.view))
+
+    async def _release(self, survey: Survey, desired: Sequence[Desired]) -> None:
+        """Guests of ours that no manifest names and that are gone are no longer ours to watch."""
+        wanted = {want.vmid for want in desired}
+        gone = [
+            Released(vmid=vmid, uid=uid)
+            for vmid, uid in sorted(survey.context.adopted.items())
+            if vmid not in wanted and vmid not in survey.world.rows
+        ]
+        if gone and await self._deck.pve.sees_all_guests():
+            await self._deck.record("", *gone)
+
+    def _begin(self, guest: GuestPlan) -> None:
+        """Begin the first operation of a guest, if it may be touched now."""
+        if self.stopping or guest.vmid in self._working or planner.next_op(guest) is None:
+            return
+        if self.backoff.waits_s(guest.vmid) > 0:
+            return
+        self._spawn(guest.vmid, self._work(guest))
+
+    def _spawn(self, vmid: Vmid, work: Coroutine[object, object, None]) -> None:
+        task = self._group.create_task(work)
+        self._working[vmid] = task
+        task.add_done_callback(lambda _: self._ended(vmid))
+
+    def _ended(self, vmid: Vmid) -> None:
+        self._working.pop(vmid, None)
+        self._progress.set()
+
+    def _waiting(self) -> list[GuestPlan]:
+        """Guests that waited for others, planned again on what is known by now."""
+        if self._survey is None:
+            return []
+        waiting = [guest.vmid for guest in self._survey.plan.guests if guest.waits_for and guest.vmid in self._desired]
+        return [self._plan(vmid) for vmid in waiting if vmid not in self._working]
+
+    def _plan(self, vmid: Vmid) -> GuestPlan:
+        """Plan one guest on what is known by now; what this very worker has in flight does not stop it."""
+        if self._survey is None:
+            raise TrueupError(what="nothing was surveyed yet")
+        closed = {other: why for other, why in self._survey.context.closed.items() if other != vmid}
+        context = msgspec.structs.replace(
+            self._survey.context,
+            closed=closed,
+            now_ms=self._deck.clock.now_ms(),
+            shutdown_failed=frozenset(self._shutdown_failed),
+        )
+        declared = {want.name: want for want in self._desired.values()}
+        return planner.plan_guest(self._desired[vmid], declared, self._seen, context)
+
+    # -- working on one guest --------------------------------------------------------------------------------------
+
+    async def _work(self, guest: GuestPlan) -> None:
+        """Issue one operation after the other until the guest is as declared, or cannot be touched."""
+        while not self.stopping and (op := planner.next_op(guest)) is not None:
+            outcome = await self._executor.run(op, self._seen.get(guest.vmid))
+            if isinstance(outcome, NotNow):
+                self._deck.tell(What.BLOCKED, f"{op.name} ({op.vmid}): {outcome.why}; it is planned again")
+                return
+            if not self._judge(op, outcome):
+                return
+            await self._look_again(op)
+            guest = self._plan(guest.vmid)
+
+    def _judge(self, op: PlannedOp, outcome: Ended | LeftOpen) -> bool:
+        """Whether the guest may be planned on at once."""
+        if isinstance(outcome, LeftOpen):
+            return False
+        if outcome.view.state is OpState.SUCCEEDED:
+            self.backoff.succeeded(op.vmid)
+            self._shutdown_failed.discard(op.vmid)
+            return True
+        if op.kind is Kind.SHUTDOWN:
+            self._shutdown_failed.add(op.vmid)
+        self.backoff.failed(op.vmid)
+        return False
+
+    async def _look_again(self, op: PlannedOp) -> None:
+        try:
+            row = ResourceRow(type=op.type, vmid=op.vmid, node=op.node, name=op.name)
+            self._seen[op.vmid] = await self._observer.one(row)
+        except Absent:
+            self._seen.pop(op.vmid, None)
+        except ReadFailed as error:
+            # Not known is not gone: the guest keeps its last sight, and its next operation looks again anyway.
+            self._deck.tell(What.BLOCKED, f"{op.name} ({op.vmid}) cannot be read: {error.what}")
+
+    async def _follow(self, view: OpView) -> None:
+        """Wait for the end of an operation that was found at work."""
+        await self._executor.follow(view)
+
+
+@contextmanager
+def _alone() -> Generator[None]:
+    """Let a single error out of its exception group, so that it can be caught by name."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
