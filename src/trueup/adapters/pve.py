@@ -114,6 +114,12 @@ class PveClient:
             index_bytes=pve_decode.index_bytes(rows.values()) + unread_bytes,
         )
 
+    async def active_tasks(self, node: NodeName) -> tuple[TaskRow, ...]:
+        """The node's tasks that are not archived yet, in one call. Raises ReadFailed."""
+        params = {"source": "active", "limit": str(TASK_PAGE)}
+        read = Read(path=f"/nodes/{quoted(node)}/tasks", params=params, node=node)
+        return (await self._api.read(read, pve_decode.task_page)).rows
+
     async def task(self, upid: Upid) -> TaskState | None:
         """The state of one task, asked on the node of its UPID; None = "no such task". Raises ReadFailed."""
         path = f"/nodes/{quoted(upid.node)}/tasks/{quoted(upid.text)}/status"
