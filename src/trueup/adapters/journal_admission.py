@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from trueup.core import codec, lifecycle
 from trueup.model.errors import BadInput, IllegalTransition, Stale, TrueupError, require
 from trueup.model.ids import Epoch, OpId
-from trueup.model.ops import Accepted, Draft, EpochTaken, OpEvent, OpView, Record, Started, TaskRunning
+from trueup.model.ops import (
+    Accepted,
+    Adopted,
+    Draft,
+    EpochTaken,
+    OpEvent,
+    OpView,
+    Record,
+    Released,
+    Started,
+    TaskRunning,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +35,14 @@ class Append:
 
     @classmethod
     def of(cls, epoch: Epoch, drafts: Sequence[Draft]) -> "Append":
-        """Encode the events; raises BadInput for one that cannot be written."""
+        """Encode the events, before anybody else is kept waiting.
+
+        Raises:
+            BadInput: a draft cannot be written.
+            InvariantBroken: a draft that only a mistake can make.
+        """
+        for draft in drafts:
+            _require_sound(draft)
         return cls(epoch=epoch, drafts=tuple(drafts), events=tuple(codec.encode_event(d.event) for d in drafts))
 
 
@@ -129,15 +147,10 @@ def _admit_append(group: _Layer, append: Append) -> tuple[Record, ...]:
 
 
 def _admit_draft(trial: _Layer, draft: Draft, event: bytes, epoch: Epoch) -> None:
-    require(draft.record_id, "a record has an id")
     require(not trial.has_record(draft.record_id), f"record id {draft.record_id} is in the journal already")
     record, line = codec.seal(trial.head, epoch, draft, event)
     if isinstance(draft.event, OpEvent):
-        require(draft.op_id, "an event of an operation names it")
         _admit_step(trial, record)
-    else:
-        require(not draft.op_id, "a system event belongs to no operation")
-        require(not isinstance(draft.event, EpochTaken), "an epoch is taken by take_epoch, not by an append")
     trial.head = codec.Head(seq=record.seq, epoch=epoch, hash=record.hash)
     trial.lines.append((record, line))
     trial.record_ids.add(draft.record_id)
@@ -146,8 +159,6 @@ def _admit_draft(trial: _Layer, draft: Draft, event: bytes, epoch: Epoch) -> Non
 def _admit_step(trial: _Layer, record: Record) -> None:
     """Take the operation's step, if the lifecycle allows it."""
     event = record.event
-    if isinstance(event, Accepted | Started) and not 0 < event.intent.vmid <= codec.INT_MAX:
-        raise BadInput(what=f"{event.intent.vmid} is no vmid")
     placed = trial.op(record.op_id)
     view = lifecycle.step(placed.view if placed else None, record)
     if isinstance(event, TaskRunning):
@@ -159,3 +170,28 @@ def _admit_step(trial: _Layer, record: Record) -> None:
             )
         trial.upids[event.upid] = record.op_id
     trial.ops[record.op_id] = Placed(first_seq=placed.first_seq if placed else record.seq, view=view)
+
+
+def _require_sound(draft: Draft) -> None:
+    """Check what a draft alone can tell."""
+    require(draft.record_id, "a record has an id")
+    if isinstance(draft.event, OpEvent):
+        require(draft.op_id, "an event of an operation names it")
+    else:
+        require(not draft.op_id, "a system event belongs to no operation")
+        require(not isinstance(draft.event, EpochTaken), "an epoch is taken by take_epoch, not by an append")
+    if not 0 <= draft.at_ms <= codec.INT_MAX:
+        raise BadInput(what=f"a record cannot be of the instant {draft.at_ms}")
+    try:
+        (draft.record_id + draft.op_id).encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(what=f"a record's name cannot be written: {error}") from error
+    match draft.event:
+        case Accepted(intent=intent) | Started(intent=intent):
+            vmid = intent.vmid
+        case Adopted(vmid=vmid) | Released(vmid=vmid):
+            pass
+        case _:
+            return
+    if not 0 < vmid <= codec.INT_MAX:  # integers of stores end not far above
+        raise BadInput(what=f"{vmid} is no vmid")

@@ -24,7 +24,7 @@ from trueup.adapters.journal_admission import Append, Group, Placed, admit
 from trueup.adapters.sqlite import audit, file, tables
 from trueup.adapters.sqlite.lock import WriterLock
 from trueup.core import codec, lifecycle
-from trueup.model.errors import Corrupt, JournalBusy, JournalFailed, Stale, TrueupError
+from trueup.model.errors import Corrupt, JournalBusy, JournalFailed, Stale, TrueupError, require
 from trueup.model.ids import Epoch, OpId
 from trueup.model.ops import Draft, EpochTaken, Record
 
@@ -118,6 +118,8 @@ class Store:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._head = tables.head(self._connection)  # whoever wrote before: from here on it is ours
+            taken = tables.written(self._connection, (draft.record_id,))
+            require(draft.record_id and not taken, f"record id {draft.record_id!r} is in the journal already, or none")
             epoch = Epoch(self._head.epoch + 1)
             event = EpochTaken(epoch=epoch, holder=holder.holder, token=holder.token)
             filled = Draft(record_id=draft.record_id, at_ms=draft.at_ms, op_id=OpId(""), event=event)

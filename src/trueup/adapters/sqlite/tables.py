@@ -2,8 +2,12 @@
 
 They hold nothing that the records do not, and are written in the transaction of the records, so they are never ahead
 or behind. `DERIVED_VERSION` tells an older content apart: the next writer then makes them anew.
+
+Names are handed to SQLite as JSON in ASCII: one statement takes any number of them, and a name that is no UTF-8 (from a
+command line, say) is merely not found.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -168,9 +172,8 @@ def known(connection: sqlite3.Connection, appends: Sequence[Append], cached: Map
 
 def placed(connection: sqlite3.Connection, op_ids: Iterable[OpId]) -> dict[OpId, Placed]:
     """Those of these operations that are in the journal."""
-    names = msgspec.json.encode(list(op_ids))
     rows = connection.execute(
-        "SELECT first_seq, view FROM ops WHERE op_id IN (SELECT value FROM json_each(?))", (names.decode(),)
+        "SELECT first_seq, view FROM ops WHERE op_id IN (SELECT value FROM json_each(?))", (json.dumps(list(op_ids)),)
     ).fetchall()
     views = [(first_seq, view_of(data)) for first_seq, data in rows]
     return {view.op_id: Placed(first_seq=first_seq, view=view) for first_seq, view in views}
@@ -208,6 +211,8 @@ def presumed_since(connection: sqlite3.Connection, since_ms: int) -> tuple[OpVie
 
 def ops(connection: sqlite3.Connection, state: OpState | None, vmid: Vmid | None, limit: int) -> tuple[OpView, ...]:
     """Operations, newest first; limit 0 = all."""
+    if vmid is not None and not 0 < vmid <= codec.INT_MAX:
+        return ()
     conditions: list[str] = []
     values: list[str | int] = []
     if state is not None:
@@ -233,8 +238,8 @@ def records(connection: sqlite3.Connection, op_id: OpId | None, after_seq: int, 
         sql, values = "SELECT seq, line FROM records WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit or -1)
         rows = connection.execute(sql, values)
     else:
-        sql = "SELECT seq, line FROM records WHERE op_id = ? AND seq > ? ORDER BY seq LIMIT ?"
-        rows = connection.execute(sql, (op_id, after_seq, limit or -1))
+        sql = "SELECT seq, line FROM records WHERE op_id = json_extract(?, '$') AND seq > ? ORDER BY seq LIMIT ?"
+        rows = connection.execute(sql, (json.dumps(op_id), after_seq, limit or -1))
     return tuple(codec.decode(blob(line, seq), seq=seq) for seq, line in rows)
 
 
@@ -294,5 +299,5 @@ def _among(connection: sqlite3.Connection, sql: str, names: Iterable[str]) -> di
     wanted = list(names)
     if not wanted:
         return {}
-    rows: list[tuple[str, str]] = connection.execute(sql, (msgspec.json.encode(wanted).decode(),)).fetchall()
+    rows: list[tuple[str, str]] = connection.execute(sql, (json.dumps(wanted),)).fetchall()
     return dict(rows)
