@@ -29,10 +29,12 @@ def version(m: Machine, call: Call) -> Json:
 
 
 def permissions(m: Machine, call: Call) -> Json:
-    """GET /access/permissions of the caller."""
+    """GET /access/permissions of the caller, on one path or on all that have an entry (here: the root alone)."""
     del m
     granted: Iterable[str] = ALL_PRIVILEGES if call.who.privileges is None else sorted(call.who.privileges)
     found: dict[str, Json] = dict.fromkeys(granted, 1)
+    if "path" in call.params:
+        return {call.params["path"]: found}
     return {"/": found} if found else {}
 
 
