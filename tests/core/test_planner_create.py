@@ -1,0 +1,213 @@
+"""How guests come into being, and what is refused before anything is made."""
+
+import pytest
+
+from tests.core.planning import CONFIG, LXC, NODES, clone, context, diffs, kinds, mark, one, seen, template, want
+from trueup.core.planner import next_op, plan, runnable
+from trueup.model.guests import Archive, ContainerTemplate, Empty, Power
+from trueup.model.ids import NodeName
+from trueup.model.ops import Kind
+from trueup.model.plan import Bucket
+
+TEMPLATE = ContainerTemplate(volume="local:vztmpl/debian.tar.zst")
+
+
+def container(**more):
+    config = {"rootfs": {"storage": "local-lvm", "size": "8G"}, "net0": {"name": "eth0", "bridge": "vmbr0"}}
+    return want(201, **{"type": LXC, "source": TEMPLATE, "config": config, **more})
+
+
+def test_an_empty_vm_is_created_with_its_whole_config_and_then_started():
+    guest = one(want(config={**CONFIG, "net0": {"model": "virtio", "bridge": "vmbr0"}, "tags": "web,prod", "numa": ""}))
+    assert guest.bucket is Bucket.CREATE
+    assert kinds(guest) == ["create", "start"]
+    assert guest.ops[0].params == {
+        "name": "g-101",
+        "cores": "2",
+        "memory": "2048",
+        "scsi0": "local-lvm:32",
+        "net0": "virtio,bridge=vmbr0",
+        "tags": "web;prod",
+    }
+    assert guest.ops[0].goal == {}
+    assert guest.ops[1].goal == {"power": "running"}
+    assert diffs(guest)["guest"] == ("", "new, empty")
+    assert diffs(guest)["power"] == ("", "running")
+
+
+def test_start_is_never_sent_with_a_create():
+    assert "start" not in one(want(config={**CONFIG, "start": "1"})).ops[0].params
+
+
+def test_a_guest_wanted_stopped_is_only_created():
+    assert kinds(one(want(power=Power.STOPPED))) == ["create"]
+
+
+def test_a_container_is_created_from_its_template():
+    guest = one(container(config={"rootfs": {"storage": "a", "size": "8G"}, "password": "hunter2"}))
+    assert guest.ops[0].params == {
+        "ostemplate": TEMPLATE.volume,
+        "hostname": "g-201",
+        "rootfs": "a:8",
+        "password": "hunter2",
+    }
+    assert "hunter2" not in str(guest.diff)
+
+
+@pytest.mark.parametrize(
+    ("desired", "why"),
+    [
+        (container(source=Empty()), "a container needs a source"),
+        (want(source=TEMPLATE), "only containers are made from a container template"),
+        (want(config={"scsi0": {"storage": "a"}}), "101.yaml:1: scsi0: a new disk needs a size"),
+        (want(source=Archive(volume="b:x")), "restore to a new vmid is not carried out by this version"),
+        (want(node=NodeName("pve9")), "no node pve9 (correct `node` in the manifest; nodes: pve1, pve2, pve3)"),
+    ],
+)
+def test_what_cannot_be_made_is_blocked_with_the_reason(desired, why):
+    guest = one(desired)
+    assert guest.bucket is Bucket.BLOCKED
+    assert why in guest.blocked_by
+    assert next_op(guest) is None
+
+
+def test_a_restore_is_named_as_unsupported():
+    assert "restore" in one(want(source=Archive(volume="b:x"))).unsupported[0]
+
+
+def test_a_guest_that_was_ours_and_is_gone_is_made_anew():
+    guest = one(want(), adopted={101: "uid-101"})
+    assert guest.bucket is Bucket.CREATE
+    assert guest.diff[0].why == "it existed before and is gone"
+
+
+def test_a_clone_is_followed_by_what_its_source_has_differently():
+    guest = one(clone(), template())
+    assert kinds(guest) == ["clone", "configure", "grow", "start"]
+    op = guest.ops[0]
+    assert op.params == {"newid": "101", "full": "1", "name": "g-101"}
+    assert (op.source, op.source_node, op.node) == (9000, "pve1", "pve1")
+    assert guest.ops[1].params == {"cores": "2"}
+    assert guest.ops[2].params == {"disk": "scsi0", "size": "32G"}
+    assert guest.ops[2].goal == {"scsi0": "32G"}
+    assert diffs(guest)["guest"] == ("", "full clone of 9000")
+
+
+def test_a_linked_clone_to_another_node():
+    guest = one(clone(full=False, config={}, node=NodeName("pve2")), template())
+    assert guest.ops[0].params == {"newid": "101", "full": "0", "name": "g-101", "target": "pve2"}
+    assert (guest.ops[0].node, guest.ops[0].source_node) == ("pve2", "pve1")
+    assert "shared storage" in guest.notes[0]
+
+
+def test_a_clone_gets_its_own_addresses_so_a_wanted_one_is_written():
+    same = one(clone(config={"net0": "virtio,bridge=vmbr0"}), template())
+    assert kinds(same) == ["clone", "start"]
+    own = one(clone(config={"net0": "virtio=BC:24:11:00:00:01,bridge=vmbr0"}), template())
+    assert own.ops[1].params == {"net0": "virtio=BC:24:11:00:00:01,bridge=vmbr0"}
+
+
+def test_a_clone_keeps_its_sources_text_unless_the_manifest_has_one():
+    assert one(clone(), template(description="golden image")).ops[0].description == "golden image"
+    assert one(clone(description="mine "), template(description="golden image")).ops[0].description == "mine"
+    assert one(clone(config={"description": "mine"}), template()).ops[0].description == "mine"
+    assert one(want()).ops[0].description == ""
+
+
+def test_a_full_clone_may_lie_on_another_storage():
+    guest = one(clone(config={"scsi0": {"storage": "ceph", "size": "8G"}}), template())
+    assert guest.ops[0].params["storage"] == "ceph"
+    assert kinds(guest) == ["clone", "start"]
+
+
+@pytest.mark.parametrize(
+    ("desired", "source", "why"),
+    [
+        (clone(), None, "9000 does not exist, or the token may not see it"),
+        (clone(), template(lock="disk"), "is not free: locked by PVE (disk)"),
+        (clone(type=LXC), template(), "is a qemu guest, this one is to be lxc"),
+        (clone(), template(template=False, status=Power.RUNNING), "is running (shut it down"),
+        (clone(), template(template=False, status=Power.UNKNOWN), "is unknown"),
+        (clone(full=False), template(template=False), "only templates have linked clones"),
+        (clone(full=False, config={"scsi0": {"storage": "x"}}), template(), "a linked clone stays on its template's"),
+        (clone(config={"scsi0": {"storage": "local-lvm", "size": "4G"}}), template(), "PVE cannot shrink it"),
+        (clone(), template(node=NodeName("pve4")), "no node pve4"),
+    ],
+)
+def test_a_source_that_cannot_give_it_blocks_before_anything_is_made(desired, source, why):
+    guest = one(desired, *([source] if source else []))
+    assert guest.bucket is Bucket.BLOCKED
+    assert why in guest.blocked_by
+
+
+def test_a_stopped_guest_can_be_cloned_in_full():
+    assert kinds(one(clone(config={}), template(template=False))) == ["clone", "start"]
+
+
+def test_a_source_that_could_not_be_read_or_is_busy_is_told_from_a_missing_one():
+    assert "cannot be read: node is down" in one(clone(), unread={9000: "node is down"}).blocked_by
+    assert "is not free: destroy x waits" in one(clone(), template(), closed={9000: "destroy x waits"}).blocked_by
+
+
+def test_disks_on_several_storages_cannot_be_cloned_and_are_refused_before():
+    config = {"scsi0": {"storage": "a"}, "scsi1": {"storage": "b"}}
+    source = template(config={"scsi0": "x:base-9000-disk-0,size=1G", "scsi1": "x:base-9000-disk-1,size=1G"})
+    assert "cannot give that" in one(clone(config=config), source).blocked_by
+
+
+def test_volumes_are_renamed_by_the_clone():
+    config = {"scsi0": "local-lvm:vm-101-disk-0", "ide2": "local:cloudinit", "ide0": "l:iso/x.iso,media=cdrom"}
+    had = {
+        "scsi0": "local-lvm:base-9000-disk-0,size=8G",
+        "ide2": "local:9000/vm-9000-cloudinit.qcow2,media=cdrom",
+        "ide0": "l:iso/x.iso,media=cdrom",
+        "unused0": "local-lvm:base-9000-disk-7",
+    }
+    assert kinds(one(clone(config=config), template(config=had))) == ["clone", "start"]
+
+
+def test_clones_of_a_declared_guest_wait_for_it():
+    base = want(100, name="base", power=Power.STOPPED)
+    whole = plan([clone(101, 100, config={}), base], {}, context())
+    assert [guest.name for guest in whole.guests] == ["base", "g-101"]
+    assert whole.guests[1].bucket is Bucket.CREATE
+    assert whole.guests[1].waits_for == ("base",)
+    assert kinds(whole.guests[1]) == ["clone", "start"]
+    assert [op.vmid for op in runnable(whole)] == [100]
+
+
+def test_keys_that_are_no_config_are_named_and_left_out():
+    guest = one(want(config={**CONFIG, "vmid": "7", "lock": "backup", "name": "g-101"}))
+    assert set(guest.ops[0].params) == {"name", "cores", "memory", "scsi0"}
+    assert len(guest.unsupported) == 2
+
+
+def test_labels_travel_with_every_operation():
+    assert {str(op.labels) for op in one(want(labels={"tier": "web"})).ops} == {"{'tier': 'web'}"}
+
+
+def test_what_a_clone_does_not_take_is_named():
+    source = template(type=LXC, config={"rootfs": "a:base-9000-disk-0,size=8G"})
+    guest = one(clone(201, type=LXC, config={"password": "x", "pool": "web"}), source)
+    assert guest.ops[0].params == {"newid": "201", "full": "1", "hostname": "g-201", "pool": "web"}
+    assert guest.unsupported == ("config.password is left out: a clone does not take it",)
+
+
+def test_the_first_of_a_guests_operations_is_the_only_one_to_run_now():
+    whole = plan([clone(), want(102)], {9000: template()}, context())
+    assert [op.kind for op in runnable(whole)] == [Kind.CLONE, Kind.CREATE]
+    assert whole.count(Bucket.CREATE) == 2
+
+
+def test_a_vmid_on_an_offline_node_blocks():
+    guest = one(want(), nodes={**NODES, NodeName("pve1"): False})
+    assert guest.blocked_by == "node pve1 is offline (bring it back)"
+    assert kinds(guest) == ["create", "start"]
+
+
+def test_the_marker_of_the_source_does_not_matter():
+    assert kinds(one(clone(config={}), template(marker=mark(9000)))) == ["clone", "start"]
+
+
+def test_seen_is_not_created():
+    assert kinds(one(want(), seen())) == []

@@ -1,0 +1,203 @@
+"""Differences of guests that exist: what is written, what grows, what needs people."""
+
+import pytest
+
+from tests.core.planning import CONFIG, LXC, SEEN, context, diffs, kinds, mark, one, seen, template, want
+from trueup.core.planner import next_op, plan
+from trueup.core.properties import MASK
+from trueup.model.guests import Power, Restart
+from trueup.model.ids import NodeName
+from trueup.model.plan import Bucket
+
+
+def with_config(**keys):
+    return {**CONFIG, **keys}
+
+
+def test_a_converged_guest_is_unchanged():
+    guest = one(want(), seen())
+    assert guest.bucket is Bucket.UNCHANGED
+    assert (guest.ops, guest.diff, guest.notes) == ((), (), ())
+
+
+def test_only_keys_of_the_manifest_are_ours():
+    assert one(want(config={"cores": "2"}), seen(config={**SEEN, "args": "-x", "net3": "e1000=AA"})).ops == ()
+
+
+def test_only_what_differs_is_written():
+    guest = one(want(config=with_config(cores="4", tags="web")), seen())
+    assert guest.bucket is Bucket.UPDATE
+    assert kinds(guest) == ["configure"]
+    assert guest.ops[0].params == {"cores": "4", "tags": "web"}
+    assert guest.ops[0].goal == {"cores": "4", "tags": "web"}
+    assert diffs(guest) == {"cores": ("2", "4"), "tags": ("", "web")}
+
+
+def test_why_says_what_follows():
+    changed = want(config=with_config(cores="4", tags="web"))
+    assert [diff.why for diff in one(changed, seen()).diff] == [
+        "differs from the manifest; takes effect at the next restart, which the manifest does not allow",
+        "not set; applies at once",
+    ]
+    allowed = want(config=with_config(cores="4"), restart=Restart.ALLOWED)
+    assert one(allowed, seen()).diff[0].why.endswith("at the next restart, which this version leaves to you")
+    stopped = one(want(config=with_config(cores="4"), power=Power.STOPPED), seen(status=Power.STOPPED))
+    assert stopped.diff[0].why.endswith("applies at the next start")
+
+
+def test_a_key_that_the_manifest_takes_away_is_deleted():
+    guest = one(want(config=with_config(net1="", onboot="")), seen(config={**SEEN, "net1": "virtio=AA", "onboot": "1"}))
+    assert guest.ops[0].params == {"delete": "net1,onboot"}
+    assert guest.ops[0].goal == {"net1": "", "onboot": ""}
+
+
+def test_a_renamed_guest_is_named_back():
+    guest = one(want(), seen(name="other"))
+    assert guest.ops[0].params == {"name": "g-101"}
+    assert diffs(guest) == {"name": ("other", "g-101")}
+    box = one(want(type=LXC, config={}), seen(type=LXC, name="other", config={}))
+    assert box.ops[0].params == {"hostname": "g-101"}
+
+
+def test_an_interface_keeps_its_address():
+    guest = one(want(config={"net0": "virtio,bridge=vmbr1"}), seen(config={"net0": "virtio=AA,bridge=vmbr0"}))
+    assert guest.ops[0].params == {"net0": "virtio=AA,bridge=vmbr1"}
+
+
+def test_the_users_text_is_compared_without_trailing_blanks():
+    assert one(want(description="text\n\n"), seen(description="text")).ops == ()
+    guest = one(want(description="new"), seen(description="old"))
+    assert kinds(guest) == ["configure"]
+    assert (guest.ops[0].params, guest.ops[0].goal, guest.ops[0].description) == ({}, {}, "new")
+    assert diffs(guest) == {"description": ("old", "new")}
+    assert one(want(description=None), seen(description="old")).ops == ()
+    assert one(want(description=""), seen(description="old")).ops[0].description == ""
+
+
+def test_a_config_write_without_a_text_keeps_the_text():
+    assert one(want(config={"cores": "8"}), seen(description="old")).ops[0].description is None
+
+
+def test_secrets_are_written_once_and_never_shown():
+    guest = one(want(config=with_config(cipassword="hunter2")), seen())
+    assert guest.ops[0].params == {"cipassword": "hunter2"}
+    assert guest.ops[0].goal == {"cipassword": MASK}
+    assert "hunter2" not in str(guest.diff)
+    assert one(want(config=with_config(cipassword="x")), seen(config={**SEEN, "cipassword": MASK})).ops == ()
+
+
+def test_a_new_disk_is_a_config_write():
+    guest = one(want(config=with_config(scsi1={"storage": "local-lvm", "size": "4G"})), seen())
+    assert guest.ops[0].params == {"scsi1": "local-lvm:4"}
+
+
+def test_a_disk_grows_by_an_operation_of_its_own_to_an_absolute_size():
+    guest = one(want(config={"scsi0": {"storage": "local-lvm", "size": "64G", "ssd": "1"}}), seen())
+    assert kinds(guest) == ["configure", "grow"]
+    assert guest.ops[0].params == {"scsi0": "local-lvm:vm-101-disk-0,ssd=1,size=32G"}
+    assert guest.ops[1].params == {"disk": "scsi0", "size": "64G"}
+    assert guest.ops[1].goal == {"scsi0": "64G"}
+    assert guest.bucket is Bucket.UPDATE
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({"storage": "local-lvm", "size": "16G"}, "the disk has 32G, and PVE cannot shrink it"),
+        ({"storage": "ceph", "size": "32G"}, "elsewhere; trueup does not move disks"),
+        ("local-lvm:vm-101-disk-9", "elsewhere"),
+        ("local:iso/x.iso,media=cdrom", "elsewhere"),
+        ("", "the manifest takes the disk away"),
+    ],
+)
+def test_what_would_lose_a_disk_needs_approval(value, why):
+    guest = one(want(config={"scsi0": value}), seen())
+    assert guest.bucket is Bucket.NEEDS_APPROVAL
+    assert guest.ops == ()
+    assert why in guest.approvals[0].why
+    assert guest.approvals[0].command == "trueup request disk-remove 101 --param disk=scsi0"
+    assert guest.diff[0].why.endswith("needs approval")
+
+
+def test_what_needs_approval_holds_nothing_else_up():
+    guest = one(want(config={"scsi0": "", "cores": "4"}), seen())
+    assert guest.bucket is Bucket.NEEDS_APPROVAL
+    assert next_op(guest).params == {"cores": "4"}
+
+
+def test_a_medium_is_changed_and_taken_out_by_a_config_write():
+    had = {"ide2": "l:iso/a.iso,media=cdrom,size=3M"}
+    changed = one(want(config={"ide2": "l:iso/b.iso,media=cdrom"}), seen(config=had))
+    assert changed.ops[0].params == {"ide2": "l:iso/b.iso,media=cdrom"}
+    assert one(want(config={"ide2": ""}), seen(config=had)).ops[0].params == {"delete": "ide2"}
+    disk = one(want(config={"ide2": "a:4"}), seen(config=had))
+    assert disk.ops[0].params == {"ide2": "a:4"}
+
+
+def test_a_container_is_rebuilt_for_what_only_a_new_one_can_have():
+    config = {"rootfs": {"storage": "ceph", "size": "8G"}, "unprivileged": "1"}
+    guest = one(want(type=LXC, config=config), seen(type=LXC, config={"rootfs": "a:subvol-101-disk-0,size=8G"}))
+    assert guest.bucket is Bucket.NEEDS_APPROVAL
+    assert [approval.command for approval in guest.approvals] == ["trueup request destroy 101"]
+
+
+def test_a_vm_where_a_container_is_wanted_needs_a_new_guest():
+    guest = one(want(type=LXC, config={}), seen())
+    assert guest.bucket is Bucket.NEEDS_APPROVAL
+    assert diffs(guest) == {"kind": ("qemu", "lxc")}
+    assert "qm" not in guest.approvals[0].command
+    assert one(want(type=LXC, config={}), seen(marker=None)).bucket is Bucket.BLOCKED
+
+
+def test_creation_parameters_do_not_differ_afterwards():
+    assert one(want(type=LXC, config={"password": "x", "pool": "p"}), seen(type=LXC, config={})).ops == ()
+
+
+def test_what_waits_for_a_restart_is_no_difference_but_said():
+    guest = one(want(), seen(pending=("memory", "args")))
+    assert guest.bucket is Bucket.UNCHANGED
+    assert guest.notes == ("memory is written and takes effect at the next restart, which trueup leaves to you",)
+
+
+def test_a_guest_on_another_node_is_a_change_that_this_version_leaves():
+    guest = one(want(config=with_config(cores="4")), seen(node=NodeName("pve2")))
+    assert guest.bucket is Bucket.UPDATE
+    assert diffs(guest)["node"] == ("pve2", "pve1")
+    assert guest.unsupported == ("migrate is not carried out by this version",)
+    assert guest.ops[0].node == "pve2"
+    alone = one(want(), seen(node=NodeName("pve2")))
+    assert (alone.bucket, alone.ops) == (Bucket.UPDATE, ())
+
+
+def test_ha_moves_its_guests_itself():
+    assert one(want(), seen(node=NodeName("pve2"), ha="started")).bucket is Bucket.UNCHANGED
+    assert one(want(), seen(node=NodeName("pve2"), ha="ignored")).bucket is Bucket.UPDATE
+
+
+def test_protection_that_stands_as_a_fence_is_left_on():
+    desired, had = want(config={"protection": "0"}), seen(config={"protection": "1"})
+    assert kinds(one(desired, had)) == ["configure"]
+    fenced = one(desired, had, fenced=frozenset({101}))
+    assert fenced.ops == ()
+    assert "protection stays on" in fenced.notes[0]
+
+
+def test_guests_of_ours_without_a_manifest_need_an_approved_destroy():
+    whole = plan([want()], {101: seen(), 105: seen(105), 104: seen(104)}, context())
+    assert [guest.vmid for guest in whole.guests] == [101, 104, 105]
+    orphan = whole.guests[1]
+    assert orphan.bucket is Bucket.NEEDS_APPROVAL
+    assert orphan.approvals[0].command == "trueup request destroy 104"
+    assert orphan.ops == ()
+    assert next_op(orphan) is None
+
+
+def test_guests_that_are_not_ours_never_appear():
+    foreign = {
+        9000: template(),
+        301: seen(301, marker=None),
+        302: seen(302, marker=mark(302, installation="other")),
+        303: seen(303, marker=mark(101)),
+        304: seen(304, marker=mark(304, uid="new")),
+    }
+    assert plan([], foreign, context(adopted={304: "old"})).guests == ()
