@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from trueup.adapters.file_names import shown
 from trueup.model import limits
 from trueup.model.errors import BadInput
 
@@ -79,14 +80,6 @@ def decode(content: bytes, file: Found) -> str:
         column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
         where = f"{file.shown}:{line}:{column}"
         raise BadInput(what="the file is not in UTF-8", where=where, remedy="save it as UTF-8") from error
-
-
-def shown(path: Path) -> str:
-    """What messages call a file: short if it is below the working folder, and always in one printable line."""
-    here = Path.cwd()
-    short = path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path
-    text = os.fsencode(short).decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _walk(folder: Path, problems: list[BadInput]) -> Iterator[Path]:

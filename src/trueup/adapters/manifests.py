@@ -13,8 +13,9 @@ from typing import Final
 
 import msgspec
 
+from trueup.adapters.file_names import shown
 from trueup.adapters.manifest_document import ParsedFile, ParsedGuest, parse_file
-from trueup.adapters.manifest_files import Found, decode, find_manifests, read_bytes, shown
+from trueup.adapters.manifest_files import Found, decode, find_manifests, read_bytes
 from trueup.adapters.manifest_form import manifest_schema
 from trueup.model import limits
 from trueup.model.errors import BadInput, ManyProblems

@@ -132,6 +132,9 @@ TIME_SLACK_S: Final = 3600.0
 RECOVERY_LOOK_S: Final = 2.0
 """Between two looks at everything while recovery waits for a fence or for a settle time."""
 
+LOCK_ASKS: Final = 3
+"""Questions for one guest's lock whose answer may be lost before it counts as not known."""
+
 FENCE_TRIES: Final = 6
 """Writes of one fence that may meet a busy guest (10 s each) before the operation stays open until the next pass."""
 

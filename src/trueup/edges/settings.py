@@ -1,0 +1,261 @@
+"""`trueup.toml`: read once, checked whole, and handed on as frozen values (`model.settings`).
+
+Everything that is wrong is told at once, with its line. Secrets are read apart from it, and only by the commands that
+need one. Importing this module is cheap; pydantic comes in when a file is read.
+"""
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from trueup.adapters.file_names import shown
+from trueup.model import limits
+from trueup.model.errors import BadInput, ManyProblems
+from trueup.model.ids import TokenId
+from trueup.model.settings import (
+    DEFAULT_FILE,
+    KEEPER_SECRET_VARIABLE,
+    TOKEN_SECRET_VARIABLE,
+    CaFile,
+    ClusterSettings,
+    Fingerprint,
+    GateSettings,
+    HttpSettings,
+    Insecure,
+    KeeperSettings,
+    LimitSettings,
+    LogFormat,
+    LogLevel,
+    LogSettings,
+    ManifestSettings,
+    Mode,
+    NotifySettings,
+    ReconcileSettings,
+    Secret,
+    SecretSource,
+    Settings,
+    StoreSettings,
+    Trust,
+)
+
+if TYPE_CHECKING:
+    from trueup.edges.settings_form import ClusterForm, LimitsForm, SettingsForm
+
+_AT: Final = re.compile(r"\s*\(at line (\d+), column (\d+)\)$")
+_INSECURE: Final = (
+    "insecure = true: PVE's certificate is not checked, so anybody on the way can read and change all of it"
+)
+
+
+class SecretRead(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret, and what should be said about the way it is kept."""
+
+    secret: Secret
+    warnings: tuple[str, ...] = ()
+
+
+def load(file: Path = Path(DEFAULT_FILE)) -> Settings:
+    """Read a settings file. Relative paths in it are relative to its folder.
+
+    Raises:
+        BadInput: something is wrong; `ManyProblems` if several things are.
+    """
+    text = _text(file)
+    name = shown(file)
+    document = _parse(text, name)
+    from pydantic import ValidationError
+
+    from trueup.adapters.complaints import complaints
+    from trueup.edges.settings_form import KNOWN, SettingsForm
+
+    lines = key_lines(text)
+    if isinstance(document.get("cluster"), list):
+        raise BadInput(
+            what="several clusters in one file are not supported by this version",
+            where=f"{name}:{lines.get(('cluster',), 1)}",
+            remedy="write one [cluster], and a file for each cluster",
+        )
+    try:
+        form = SettingsForm.model_validate(document)
+    except ValidationError as error:
+        found = sorted(((_line(lines, told.path), told) for told in complaints(error, KNOWN)), key=itemgetter(0))
+        problems = [BadInput(what=told.what, where=f"{name}:{line}", remedy=told.remedy) for line, told in found]
+        raise (problems[0] if len(problems) == 1 else ManyProblems(problems=problems)) from None
+    return _settings(form, Path(os.path.abspath(file)))  # noqa: PTH100 - links in the path are kept as they are
+
+
+def read_secret(source: SecretSource, environment: Mapping[str, str], *, what: str = "token secret") -> SecretRead:
+    """Read a secret: from its environment variable if that is set, else from its file.
+
+    Raises:
+        BadInput: there is none, or it is no secret in one line.
+    """
+    given = environment.get(source.variable, "") if source.variable else ""
+    if given:
+        return SecretRead(secret=_one_line(given.encode(), f"${source.variable}", what))
+    if source.file is None:
+        remedy = f"set token_secret_file, or the environment variable {source.variable}"
+        raise BadInput(what=f"there is no {what}", remedy=remedy)
+    where = shown(source.file)
+    try:
+        with source.file.open("rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            content = opened.read(limits.SECRET_MAX_BYTES + 1)
+    except OSError as error:
+        remedy = f"put the {what} into this file, with mode 0600"
+        remedy += f", or set {source.variable}" if source.variable else ""
+        raise BadInput(what=f"cannot read the {what}: {error.strerror}", where=where, remedy=remedy) from None
+    warnings: tuple[str, ...] = ()
+    if stat.S_ISREG(mode) and mode & (stat.S_IROTH | stat.S_IWOTH):
+        warnings = (f"{where}: every user of this machine can read the {what} (chmod 600 {where})",)
+    return SecretRead(secret=_one_line(content, where, what), warnings=warnings)
+
+
+def key_lines(text: str) -> dict[tuple[str, ...], int]:
+    """The lines of a TOML file's tables and keys; keys inside inline tables have their table's line.
+
+    It is a search, not a parser: a line inside a multi-line string may be taken for a key. Only messages lean on it.
+    """
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.split("\n"), start=1):
+        header = re.match(r"\s*\[\[?([^\[\]]+)\]\]?\s*(?:#.*)?$", line)
+        key = re.match(
+            r"\s*((?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*'))*)\s*=", line
+        )
+        if header:
+            table = _dotted(header[1])
+            lines.setdefault(table, number)
+        elif key:
+            path = table + _dotted(key[1])
+            for depth in range(len(table) + 1, len(path) + 1):
+                lines.setdefault(path[:depth], number)
+    return lines
+
+
+def _dotted(text: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in text.split("."))
+
+
+def _line(lines: Mapping[tuple[str, ...], int], path: tuple[str | int, ...]) -> int:
+    """The line of the nearest key above that has one."""
+    names = tuple(step for step in path if isinstance(step, str))
+    for depth in range(len(names), 0, -1):
+        if names[:depth] in lines:
+            return lines[names[:depth]]
+    return 1
+
+
+def _text(file: Path) -> str:
+    where = shown(file)
+    try:
+        with file.open("rb") as source:
+            content = source.read(limits.SETTINGS_MAX_BYTES + 1)
+    except FileNotFoundError:
+        remedy = "run `trueup init`, or name the file with --config"
+        raise BadInput(what="there is no settings file", where=where, remedy=remedy) from None
+    except OSError as error:
+        raise BadInput(what=f"cannot read the settings: {error.strerror}", where=where) from None
+    if len(content) > limits.SETTINGS_MAX_BYTES:
+        raise BadInput(what=f"the settings are larger than {limits.SETTINGS_MAX_BYTES // 1024} KiB", where=f"{where}:1")
+    try:
+        return content.removeprefix(b"\xef\xbb\xbf").decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BadInput(what="the file is not in UTF-8", where=f"{where}:{line}", remedy="save it as UTF-8") from None
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        said = str(error)
+        at = _AT.search(said)
+        where = f"{name}:{at[1]}:{at[2]}" if at else f"{name}:{text.count(chr(10)) + 1}"
+        what = f"not TOML: {_AT.sub('', said).removesuffix(' (at end of document)')}"
+        raise BadInput(what=what, where=where, remedy='texts stand in quotes: key = "value"') from None
+    except RecursionError:
+        raise BadInput(what="not TOML: nested too deeply", where=f"{name}:1") from None
+
+
+def _one_line(content: bytes, where: str, what: str) -> Secret:
+    text = content.decode("ascii", errors="replace").strip()
+    if not text:
+        raise BadInput(what=f"the {what} is empty", where=where, remedy="put in the secret that PVE showed once")
+    if len(content) > limits.SECRET_MAX_BYTES or not text.isascii() or not text.isprintable() or " " in text:
+        raise BadInput(what=f"the {what} is not one word of plain text", where=where, remedy="put in nothing else")
+    return Secret(text)
+
+
+def _settings(form: "SettingsForm", file: Path) -> Settings:
+    def path(text: str) -> Path:
+        return file.parent / text
+
+    http = form.http
+    return Settings(
+        file=file,
+        cluster=_cluster(form.cluster, file.parent),
+        store=StoreSettings(path=path(form.store.url), lease_s=form.store.lease),
+        manifests=ManifestSettings(path=path(form.manifests.path)),
+        reconcile=ReconcileSettings(interval_s=form.reconcile.interval, mode=Mode(form.reconcile.mode)),
+        gate=GateSettings(keyring=path(form.gate.keyring), policy=path(form.gate.policy), spool=path(form.gate.spool)),
+        http=HttpSettings(
+            host=http.host(),
+            port=http.port(),
+            token_file=path(http.token_file),
+            tls_cert=path(http.tls_cert) if http.tls_cert else None,
+            tls_key=path(http.tls_key) if http.tls_key else None,
+        ),
+        limits=_limits(form.limits),
+        log=LogSettings(level=LogLevel(form.log.level), format=LogFormat(form.log.format)),
+        notify=NotifySettings(urls=tuple(Secret(url) for url in form.notify.urls)),
+        warnings=(_INSECURE,) if form.cluster.insecure else (),
+    )
+
+
+def _cluster(form: "ClusterForm", folder: Path) -> ClusterSettings:
+    keeper = form.keeper
+    return ClusterSettings(
+        name=form.name,
+        endpoints=tuple(form.endpoints),
+        trust=_trust(form, folder),
+        token_id=TokenId(form.token_id) if form.token_id else None,
+        token_secret=_secret_source(form.token_secret_file, folder, TOKEN_SECRET_VARIABLE),
+        keeper=KeeperSettings(
+            token_id=TokenId(keeper.token_id),
+            secret=_secret_source(keeper.token_secret_file, folder, KEEPER_SECRET_VARIABLE),
+            user=keeper.user,
+            prefix=keeper.prefix,
+        )
+        if keeper
+        else None,
+    )
+
+
+def _secret_source(file: str | None, folder: Path, variable: str) -> SecretSource:
+    return SecretSource(file=folder / file if file else None, variable=variable)
+
+
+def _trust(form: "ClusterForm", folder: Path) -> Trust:
+    if form.ca_file is not None:
+        return CaFile(path=folder / form.ca_file)
+    if form.fingerprint is not None:
+        return Fingerprint(sha256=bytes.fromhex(form.fingerprint))
+    return Insecure()
+
+
+def _limits(form: "LimitsForm") -> LimitSettings:
+    return LimitSettings(
+        slots_per_node=form.slots_per_node,
+        send_by_s=form.send_by,
+        settle_goal_s=form.settle_time,
+        settle_token_s=form.settle_time_token,
+        settle_time_s=form.settle_time_without_token,
+    )
