@@ -22,7 +22,7 @@ from pvesim.properties import new_uuid
 from pvesim.server import serve
 from pvesim.world import World
 
-DEFAULT_TOKEN = "root@pam!trueup"
+DEFAULT_ID = "root@pam!trueup"
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -48,7 +48,7 @@ def _world(args: argparse.Namespace) -> tuple[World, str, str]:
     seed = cast("int", args.seed) if args.seed is not None else secrets.randbits(62)
     tokens = cast("list[dict[str, object]]", spec.get("tokens") or [])
     if not tokens:
-        tokens = [{"id": DEFAULT_TOKEN, "secret": new_uuid(random.Random(seed))}]
+        tokens = [{"id": DEFAULT_ID, "secret": new_uuid(random.Random(seed))}]
     world = World.build(
         {**spec, "tokens": tokens}, seed=seed, now=time.time(), time_scale=cast("float", args.time_scale)
     )

@@ -121,11 +121,26 @@ def _new_guest(m: Machine, raw: Raw, vmid: int) -> None:
         raise BadSpec(f"guest {vmid}: unknown type {kind!r} or node {node!r}")
     guest = Guest(vmid=vmid, type=kind, node=node, config=Config())
     values = _values(m, raw, guest)
+    if values.get("template") == "1":
+        _make_bases(m, guest, values)
     complete_by_hand(m, kind, values, m.clock(node))
     m.guests.settle(vmid, node)
     m.guests.guests[vmid] = guest
     m.guests.write(guest, Config(values=values), Hand())
     _set_status(m, raw, guest)
+
+
+def _make_bases(m: Machine, guest: Guest, values: dict[str, str]) -> None:
+    """A template's disks are base images, which linked clones can use."""
+    for key, raw in values.items():
+        volid = file_of(raw)
+        if not is_volume_key(guest.type, key) or f"vm-{guest.vmid}-disk-" not in volid:
+            continue
+        size = m.storages.need(volid, guest.node).size
+        m.storages.free(volid, guest.node)
+        base = volid.replace(f"vm-{guest.vmid}-disk-", f"base-{guest.vmid}-disk-")
+        m.storages.add(base, guest.node, size, m.now)
+        values[key] = raw.replace(volid, base)
 
 
 def _merge(m: Machine, raw: Raw, guest: Guest) -> None:

@@ -86,23 +86,29 @@ def _plan(m: Machine, call: Call, source: Guest, newid: int) -> Plan:
         raise died(f"no such cluster node '{target}'")
     storage = call.params.get("storage")
     full = call.flag("full") if "full" in call.params else not source.template
-    if storage is not None:
-        defined = m.storages.need_content(storage, "images" if kind == "qemu" else "rootdir")
-        if not full:
-            raise died("parameter 'storage' not allowed for linked clones")
-        if target != call.node and not defined.shared:
-            raise died(f"can't clone to non-shared storage '{storage}'")
-    if kind == "qemu" and m.guests.find("qemu", call.node, newid) is not None:
-        raise died(f"unable to create VM {newid}: config file already exists")
-    if kind == "lxc":
-        m.guests.need_unused(newid)
-        if full and source.running:
-            raise died("Cannot do full clones on a running container without snapshots")
     plan = Plan(source=source, newid=newid, target=target, full=full, storage=storage, values=_values(m, call, source))
+    _check_target(m, call, plan)
     for key, raw in source.values.items():
         if is_volume_key(kind, key) and not is_cdrom(raw):
             _check_disk(m, call, plan, key)
     return plan
+
+
+def _check_target(m: Machine, call: Call, plan: Plan) -> None:
+    """Where the clone is to lie, and whether its number is free."""
+    kind, storage = plan.source.type, plan.storage
+    if storage is not None:
+        defined = m.storages.need_content(storage, "images" if kind == "qemu" else "rootdir")
+        if not plan.full:
+            raise died("parameter 'storage' not allowed for linked clones")
+        if plan.target != call.node and not defined.shared:
+            raise died(f"can't clone to non-shared storage '{storage}'")
+    if kind == "qemu" and m.guests.find("qemu", call.node, plan.newid) is not None:
+        raise died(f"unable to create VM {plan.newid}: config file already exists")
+    if kind == "lxc":
+        m.guests.need_unused(plan.newid)
+        if plan.full and plan.source.running:
+            raise died("Cannot do full clones on a running container without snapshots")
 
 
 def _check_disk(m: Machine, call: Call, plan: Plan, key: str) -> None:
