@@ -1,12 +1,13 @@
 """Values that the planner's tests are told in."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from trueup.core.plan_context import Context
-from trueup.core.planner import plan, plan_guest
+from trueup.core.planner import next_op, plan, plan_guest
 from trueup.model.guests import Clone, Desired, Marker, Observed, Power
 from trueup.model.ids import GuestType, NodeName, OpId, Vmid
-from trueup.model.plan import GuestPlan
+from trueup.model.plan import GuestPlan, Plan, PlannedOp
 
 QEMU, LXC = GuestType.QEMU, GuestType.LXC
 HERE = "lab-1"
@@ -48,13 +49,22 @@ def clone(vmid: int = 101, source: int = 9000, *, full: bool = True, **more: Any
     return want(vmid, **{"source": Clone(source=Vmid(source), full=full), **more})
 
 
+def all_of(desired: Sequence[Desired], *observed: Observed, **more: Any) -> Plan:
+    return plan(desired, {guest.vmid: guest for guest in observed}, context(**more))
+
+
 def one(desired: Desired, *observed: Observed, **more: Any) -> GuestPlan:
     """The plan of one guest alone, which is also its part in the plan of all."""
-    world = {guest.vmid: guest for guest in observed}
-    found = plan_guest(desired, {desired.name: desired}, world, context(**more))
-    whole = plan([desired], world, context(**more))
+    found = plan_guest(desired, {desired.name: desired}, {guest.vmid: guest for guest in observed}, context(**more))
+    whole = all_of([desired], *observed, **more)
     assert whole.guests[0] == found or found.waits_for
     return found
+
+
+def first(guest: GuestPlan) -> PlannedOp:
+    op = next_op(guest)
+    assert op is not None
+    return op
 
 
 def kinds(guest: GuestPlan) -> list[str]:

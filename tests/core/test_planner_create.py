@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.core.planning import CONFIG, LXC, NODES, clone, context, diffs, kinds, mark, one, seen, template, want
-from trueup.core.planner import next_op, plan, runnable
+from tests.core.planning import CONFIG, LXC, NODES, all_of, clone, diffs, kinds, mark, one, seen, template, want
+from trueup.core.planner import next_op, runnable
 from trueup.model.guests import Archive, ContainerTemplate, Empty, Power
 from trueup.model.ids import NodeName
 from trueup.model.ops import Kind
@@ -168,7 +168,7 @@ def test_volumes_are_renamed_by_the_clone():
 
 def test_clones_of_a_declared_guest_wait_for_it():
     base = want(100, name="base", power=Power.STOPPED)
-    whole = plan([clone(101, 100, config={}), base], {}, context())
+    whole = all_of([clone(101, 100, config={}), base])
     assert [guest.name for guest in whole.guests] == ["base", "g-101"]
     assert whole.guests[1].bucket is Bucket.CREATE
     assert whole.guests[1].waits_for == ("base",)
@@ -194,7 +194,7 @@ def test_what_a_clone_does_not_take_is_named():
 
 
 def test_the_first_of_a_guests_operations_is_the_only_one_to_run_now():
-    whole = plan([clone(), want(102)], {9000: template()}, context())
+    whole = all_of([clone(), want(102)], template())
     assert [op.kind for op in runnable(whole)] == [Kind.CLONE, Kind.CREATE]
     assert whole.count(Bucket.CREATE) == 2
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.planning import CONFIG, clone, context, kinds, seen, want
-from trueup.core.planner import check_order, next_op, plan, plan_guest, runnable
+from tests.core.planning import CONFIG, all_of, clone, first, kinds, seen, want
+from trueup.core.planner import check_order, next_op, runnable
 from trueup.model.errors import BadInput
 from trueup.model.guests import Power
 from trueup.model.plan import Bucket
@@ -15,7 +15,7 @@ WEB = want(101, name="web-1", after=("db-1",))
 
 
 def web(*observed, desired=WEB, **more):
-    whole = plan([desired, DB], {guest.vmid: guest for guest in observed}, context(**more))
+    whole = all_of([desired, DB], *observed, **more)
     assert [guest.name for guest in whole.guests] == ["db-1", "web-1"]
     return whole.guests[1]
 
@@ -25,7 +25,7 @@ def db(**more):
 
 
 def test_in_an_empty_cluster_both_are_created_and_only_the_first_may_run():
-    whole = plan([WEB, DB], {}, context())
+    whole = all_of([WEB, DB])
     assert [guest.bucket for guest in whole.guests] == [Bucket.CREATE, Bucket.CREATE]
     assert [op.vmid for op in runnable(whole)] == [110]
     waiting = whole.guests[1]
@@ -47,12 +47,11 @@ def test_it_waits_until_the_other_runs(state, note):
 
 
 def test_it_goes_on_once_the_other_runs_or_is_as_its_manifest_wants():
-    assert next_op(web(db())).vmid == 101
+    assert first(web(db())).vmid == 101
     stopped = want(110, name="db-1", power=Power.STOPPED)
     ignored = want(110, name="db-1", power=Power.IGNORE)
     for other in (stopped, ignored):
-        world = {110: db(status=Power.STOPPED)}
-        assert next_op(plan_guest(WEB, {"db-1": other, "web-1": WEB}, world, context())).vmid == 101
+        assert first(all_of([WEB, other], db(status=Power.STOPPED)).guests[1]).vmid == 101
 
 
 def test_starting_waits_but_configuring_does_not():
@@ -62,7 +61,7 @@ def test_starting_waits_but_configuring_does_not():
     changed = want(101, name="web-1", after=("db-1",), config={**CONFIG, "cores": "4"})
     both = web(db(status=Power.STOPPED), down, desired=changed)
     assert kinds(both) == ["configure", "start"]
-    assert next_op(both).kind == "configure"
+    assert first(both).kind == "configure"
 
 
 def test_a_running_guest_does_not_wait():
@@ -83,15 +82,15 @@ def test_waiting_for_a_guest_that_will_not_move_is_being_blocked():
 
 def test_being_blocked_goes_down_the_line():
     last = want(120, name="last", after=("web-1",))
-    whole = plan([last, WEB, DB], {}, context(paused=frozenset({"db-1"})))
+    whole = all_of([last, WEB, DB], paused=frozenset({"db-1"}))
     assert [guest.bucket for guest in whole.guests] == [Bucket.BLOCKED] * 3
-    whole = plan([last, WEB, DB], {}, context())
+    whole = all_of([last, WEB, DB])
     assert [guest.bucket for guest in whole.guests] == [Bucket.CREATE] * 3
 
 
 def test_order_is_by_need_and_then_by_vmid():
     desired = [want(105), want(103, after=("g-105",)), want(104), want(101, after=("g-103",))]
-    assert [guest.vmid for guest in plan(desired, {}, context()).guests] == [104, 105, 103, 101]
+    assert [guest.vmid for guest in all_of(desired).guests] == [104, 105, 103, 101]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +119,6 @@ def test_every_guest_comes_behind_those_that_it_needs(count, data):
     ]
     shuffled = data.draw(st.permutations(desired))
     check_order(shuffled)
-    order = [guest.name for guest in plan(shuffled, {}, context()).guests]
+    order = [guest.name for guest in all_of(shuffled).guests]
     for one in desired:
         assert all(order.index(name) < order.index(one.name) for name in one.after)

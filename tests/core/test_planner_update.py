@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.core.planning import CONFIG, LXC, SEEN, context, diffs, kinds, mark, one, seen, template, want
-from trueup.core.planner import next_op, plan
+from tests.core.planning import CONFIG, LXC, SEEN, all_of, diffs, first, kinds, mark, one, seen, template, want
+from trueup.core.planner import next_op
 from trueup.core.properties import MASK
 from trueup.model.guests import Power, Restart
 from trueup.model.ids import NodeName
@@ -122,7 +122,7 @@ def test_what_would_lose_a_disk_needs_approval(value, why):
 def test_what_needs_approval_holds_nothing_else_up():
     guest = one(want(config={"scsi0": "", "cores": "4"}), seen())
     assert guest.bucket is Bucket.NEEDS_APPROVAL
-    assert next_op(guest).params == {"cores": "4"}
+    assert first(guest).params == {"cores": "4"}
 
 
 def test_a_medium_is_changed_and_taken_out_by_a_config_write():
@@ -183,7 +183,7 @@ def test_protection_that_stands_as_a_fence_is_left_on():
 
 
 def test_guests_of_ours_without_a_manifest_need_an_approved_destroy():
-    whole = plan([want()], {101: seen(), 105: seen(105), 104: seen(104)}, context())
+    whole = all_of([want()], seen(), seen(105), seen(104))
     assert [guest.vmid for guest in whole.guests] == [101, 104, 105]
     orphan = whole.guests[1]
     assert orphan.bucket is Bucket.NEEDS_APPROVAL
@@ -193,11 +193,11 @@ def test_guests_of_ours_without_a_manifest_need_an_approved_destroy():
 
 
 def test_guests_that_are_not_ours_never_appear():
-    foreign = {
-        9000: template(),
-        301: seen(301, marker=None),
-        302: seen(302, marker=mark(302, installation="other")),
-        303: seen(303, marker=mark(101)),
-        304: seen(304, marker=mark(304, uid="new")),
-    }
-    assert plan([], foreign, context(adopted={304: "old"})).guests == ()
+    foreign = [
+        template(),
+        seen(301, marker=None),
+        seen(302, marker=mark(302, installation="other")),
+        seen(303, marker=mark(101)),
+        seen(304, marker=mark(304, uid="new")),
+    ]
+    assert all_of([], *foreign, adopted={304: "old"}).guests == ()
