@@ -103,14 +103,13 @@ class PveApi:
 
     @asynccontextmanager
     async def _turn(self, read: Read) -> AsyncGenerator[None, None]:
-        """Wait for a place: first at the node, so that waiting for a slow one takes no place from the others."""
-        async with self._reads_of[read.node]:
-            if read.daemon:
-                async with self._daemon_reads_of[read.node], self._reads:
-                    yield
-            else:
-                async with self._reads:
-                    yield
+        """Wait for a place: first for the scarcest, so that whoever waits for it holds no other."""
+        if read.daemon:
+            async with self._daemon_reads_of[read.node], self._reads_of[read.node], self._reads:
+                yield
+        else:
+            async with self._reads_of[read.node], self._reads:
+                yield
 
     async def _ask(self, read: Read) -> HttpAnswer:
         """Try the endpoints in turn. One that was tried comes again only if it was there and its connection broke."""
@@ -129,7 +128,8 @@ class PveApi:
                     given_up.add(endpoint)
             else:
                 if not answers.blames_entry(answer.status, _text(answer)):
-                    self._endpoints.worked(endpoint)
+                    if not read.endpoint:
+                        self._endpoints.worked(endpoint)
                     return answer
                 last = answer
                 given_up.add(endpoint)

@@ -43,7 +43,7 @@ def _fingerprint(error: Exception) -> _Words:
 
 def _certificate(error: Exception) -> _Words:
     cause = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error
-    said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else str(cause)
+    said: object = getattr(cause, "verify_message", cause)  # only there if OpenSSL made the error
     return Break.UNTRUSTED, f"the certificate is not trusted: {said}", _CHECK_CA
 
 
