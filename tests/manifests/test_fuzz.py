@@ -17,8 +17,8 @@ quick = settings(
 WORDS = st.sampled_from(
     ["kind", "name", "vmid", "node", "power", "source", "config", "labels", "disruption", "restart", "window",
      "after", "VirtualMachine", "Container", "clone", "template", "101", "0101", "no", "~", "true", "tags", "net0",
-     "description", "<<", "&a", "*a", "!!str", "!x", "[", "]", "{", "}", ":", ",", "-", "\n", "  ", "\t", "'", '"', "|", "---\n", "#",
-     ": ", "- ", "? ", "\ufeff", "\x85", "\u2028", "é", "1:2", "%YAML 1.2\n",
+     "description", "<<", "&a", "*a", "!!str", "!x", "[", "]", "{", "}", ":", ",", "-", "\n", "  ", "\t", "'", '"', "|",
+     "---\n", "#", ": ", "- ", "? ", "\ufeff", "\x85", "\u2028", "é", "1:2", "%YAML 1.2\n",
      "\\ud800", "\r\n", "\0"]
 )  # fmt: skip
 
