@@ -61,17 +61,21 @@ _MEANING: Final[Mapping[int, type[TrueupError]]] = MappingProxyType(
 )
 
 
-def is_sync_error(error: sqlite3.Error) -> bool:
+def is_sync_error(error: Exception) -> bool:
     """Whether a sync failed: what the kernel then holds is not known, and no later sync can tell."""
     return getattr(error, "sqlite_errorcode", None) in _FSYNC_CODES
 
 
-def map_error(error: sqlite3.Error, path: Path) -> TrueupError:
+Foreign = (sqlite3.Error, UnicodeDecodeError)
+"""What calls of sqlite3 raise; the second is Python's own when SQLite quotes a damaged page in its message."""
+
+
+def map_error(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> TrueupError:
     """Say what an error of SQLite means; the only place that does. Never "not found", whatever it is."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     if code is None:
         # Python's own: text that is no UTF-8 comes from a damaged page; the rest is a connection that was closed.
-        damaged = isinstance(error, sqlite3.OperationalError) and "decode" in str(error).lower()
+        damaged = not isinstance(error, sqlite3.ProgrammingError) and "decode" in str(error).lower()
         meaning: type[TrueupError] = Corrupt if damaged else JournalFailed
     elif code == sqlite3.SQLITE_IOERR_CORRUPTFS:
         meaning = Corrupt
@@ -93,11 +97,16 @@ def map_error(error: sqlite3.Error, path: Path) -> TrueupError:
 
 @contextlib.contextmanager
 def mapped(path: Path) -> Generator[None]:
-    """Turn SQLite's errors into ours."""
+    """Turn SQLite's errors into ours, and let damage say in which file it is."""
     try:
         yield
-    except sqlite3.Error as error:
+    except Foreign as error:
         raise map_error(error, path) from error
+    except Corrupt as error:
+        if error.where:
+            raise
+        remedy = error.remedy or RESTORE
+        raise Corrupt(what=error.what, first_bad=error.first_bad, where=str(path), remedy=remedy) from error
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:

@@ -69,8 +69,8 @@ class SqliteJournal(Reader):
 
     async def close(self) -> None:
         """Write what is queued, close the file and let go of the lock. Safe to call twice."""
+        self._close_reading()  # first: the last connection to close empties the log, and a reader may not write
         await self._writer.close()
-        self._close_reading()
 
     def _require_readable(self) -> None:
         super()._require_readable()

@@ -75,3 +75,37 @@ def _holder(descriptor: int) -> str:
         text = os.pread(descriptor, _PID_CHARS, 0).decode("ascii", "replace").strip()
         return text if text.isdigit() else ""
     return ""
+
+
+def is_held(journal: Path) -> bool:
+    """Whether somebody holds the journal's lock now, without ever taking it from anybody who lives.
+
+    Asking the kernel means to try a shared lock, which could turn away a writer that starts at this very moment; so it
+    is only tried where the process that last held it is alive.
+    """
+    path = journal.absolute().resolve()
+    try:
+        descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        pid = _holder(descriptor)
+        if not pid or not _lives(int(pid)):
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

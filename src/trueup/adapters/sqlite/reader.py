@@ -80,6 +80,10 @@ class Reader:
         """See `ports.JournalReader`."""
         return await self._ask(tables.accepted)
 
+    async def unaccounted_since(self, since_ms: int) -> tuple[OpView, ...]:
+        """Operations that ended at or after this instant and whose task, if any, was never known."""
+        return await self._ask(lambda connection: tables.unaccounted_since(connection, since_ms))
+
     async def presumed_since(self, since_ms: int) -> tuple[OpView, ...]:
         """See `ports.JournalReader`."""
         return await self._ask(lambda connection: tables.presumed_since(connection, since_ms))

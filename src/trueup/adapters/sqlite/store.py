@@ -184,7 +184,7 @@ class Store:
             with file.mapped(self._path):
                 found = tables.written(self._connection, [record.record_id for record, _ in group.lines])
                 there = tables.head(self._connection)
-        except (TrueupError, sqlite3.Error):
+        except (TrueupError, *file.Foreign):
             raise failure from error
         if len(found) == len(group.lines) and there == group.head:
             self._failure = None  # it counts, and the file answers
@@ -203,10 +203,11 @@ class Store:
         """Roll back after an error before COMMIT, and return what the caller hears of it."""
         self._roll_back()
         self._ops.clear()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, file.Foreign):
             return self._fail(error)
         if isinstance(error, Corrupt):
-            self._failure = JournalFailed(what=error.what, where=str(self._path), remedy=error.remedy)
+            remedy = error.remedy or file.RESTORE
+            self._failure = JournalFailed(what=error.what, where=str(self._path), remedy=remedy)
             return self._failed()
         return error
 
@@ -215,7 +216,7 @@ class Store:
             with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
                 self._connection.execute("ROLLBACK")
 
-    def _fail(self, error: sqlite3.Error) -> JournalFailed:
+    def _fail(self, error: sqlite3.Error | UnicodeDecodeError) -> JournalFailed:
         """Return the failure that callers hear, and keep it unless the file was only busy."""
         meaning = file.map_error(error, self._path)
         failure = JournalFailed(what=meaning.what, where=meaning.where, remedy=meaning.remedy)

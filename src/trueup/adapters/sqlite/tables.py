@@ -209,6 +209,16 @@ def presumed_since(connection: sqlite3.Connection, since_ms: int) -> tuple[OpVie
     return _views(connection, sql, (since_ms,))
 
 
+def unaccounted_since(connection: sqlite3.Connection, since_ms: int) -> tuple[OpView, ...]:
+    """Operations that ended at or after this instant and whose task, if there was one, was never known."""
+    sql = (
+        "SELECT view FROM ops WHERE upid = '' AND ended_at_ms > 0 AND ended_at_ms >= ?"
+        " AND reason IN ('presumed_not_started', 'not_started', 'superseded', 'observed')"
+        " ORDER BY ended_at_ms, first_seq"
+    )
+    return _views(connection, sql, (since_ms,))
+
+
 def ops(connection: sqlite3.Connection, state: OpState | None, vmid: Vmid | None, limit: int) -> tuple[OpView, ...]:
     """Operations, newest first; limit 0 = all."""
     if vmid is not None and not 0 < vmid <= codec.INT_MAX:

@@ -43,6 +43,7 @@ CREATE TABLE ops (
 CREATE INDEX ops_in_flight ON ops (first_seq) WHERE state IN ('started', 'task_running');
 CREATE INDEX ops_accepted ON ops (first_seq) WHERE state = 'accepted';
 CREATE INDEX ops_presumed ON ops (ended_at_ms) WHERE reason = 'presumed_not_started';
+CREATE INDEX ops_without_task ON ops (ended_at_ms) WHERE upid = '' AND ended_at_ms > 0;
 CREATE INDEX ops_of_guest ON ops (vmid);
 
 -- Derived: which operation holds a task.
