@@ -1,0 +1,42 @@
+"""The machine's clock and chance: the only reader of both. Everybody else takes them from the ports."""
+
+import asyncio
+import random
+import time
+from typing import Final
+
+import uuid_utils
+
+_NS_PER_MS: Final = 1_000_000
+
+
+class SystemClock:
+    """See `trueup.ports.Clock`."""
+
+    def now_ms(self) -> int:
+        """Wall clock in epoch milliseconds; may step."""
+        return time.time_ns() // _NS_PER_MS
+
+    def monotonic(self) -> float:
+        """Seconds of CLOCK_MONOTONIC: never steps, and stands still while the machine sleeps."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; cancellable."""
+        await asyncio.sleep(seconds)
+
+
+class SystemEntropy:
+    """See `trueup.ports.Entropy`."""
+
+    def __init__(self) -> None:
+        """Take chance from the kernel."""
+        self._random = random.SystemRandom()
+
+    def uuid7(self, at_ms: int) -> str:
+        """Return a UUIDv7 for this instant; within a millisecond its order is chance."""
+        return str(uuid_utils.uuid7(nanoseconds=at_ms * _NS_PER_MS))
+
+    def jitter(self) -> float:
+        """Return a number in [0, 1)."""
+        return self._random.random()

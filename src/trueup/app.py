@@ -1,0 +1,142 @@
+"""The composition root: the only place that knows every floor, and the entry point of `trueup`.
+
+It hands the commands a value full of parts and imports each adapter inside the function that makes it, so that
+`trueup --help` answers before a person notices.
+"""
+
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trueup.edges.cli import run
+from trueup.edges.parts import Credential, JournalFile, Parts
+
+if TYPE_CHECKING:
+    from trueup.adapters import pve_http
+    from trueup.adapters.manifests import Manifests
+    from trueup.adapters.sqlite import Stats, Verification
+    from trueup.model.settings import ClusterSettings, Settings, StoreSettings
+    from trueup.ports import Clock, Entropy, Journal, JournalReader, Keeper, Pve
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(parts()))
+
+
+def parts() -> Parts:
+    """The parts of the real thing: this machine's clock, a SQLite journal, PVE over HTTPS."""
+    return Parts(
+        settings=_settings,
+        clock=_clock,
+        entropy=_entropy,
+        journal=_journal,
+        reader=_reader,
+        journal_file=JournalFile(exists=_exists, held=_held, verify=_verify, export=_export, stats=_stats),
+        manifests=_manifests,
+        pve=_pve,
+        keeper=_keeper,
+    )
+
+
+def _settings(file: Path) -> "Settings":
+    from trueup.edges import settings
+
+    return settings.load(file)
+
+
+def _clock() -> "Clock":
+    from trueup.adapters.system import SystemClock
+
+    return SystemClock()
+
+
+def _entropy() -> "Entropy":
+    from trueup.adapters.system import SystemEntropy
+
+    return SystemEntropy()
+
+
+# -- the journal -------------------------------------------------------------------------------------------------------
+
+
+def _journal(store: "StoreSettings") -> "Journal":
+    from trueup.adapters import sqlite
+
+    return sqlite.open_journal(store.path)
+
+
+@asynccontextmanager
+async def _reader(store: "StoreSettings") -> "AsyncGenerator[JournalReader]":
+    from trueup.adapters import sqlite
+
+    reader = sqlite.open_reader(store.path)
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+def _exists(store: "StoreSettings") -> bool:
+    return store.path.exists()
+
+
+def _held(store: "StoreSettings") -> bool:
+    from trueup.adapters.sqlite.lock import is_held
+
+    return is_held(store.path)
+
+
+def _verify(store: "StoreSettings") -> "Verification":
+    from trueup.adapters import sqlite
+
+    return sqlite.verify(store.path)
+
+
+def _export(store: "StoreSettings") -> Iterator[str]:
+    from trueup.adapters import sqlite
+
+    return sqlite.export(store.path)
+
+
+def _stats(store: "StoreSettings") -> "Stats":
+    from trueup.adapters import sqlite
+
+    return sqlite.stats(store.path)
+
+
+# -- manifests and PVE -------------------------------------------------------------------------------------------------
+
+
+def _manifests(folder: Path) -> "Callable[[], Manifests]":
+    from trueup.adapters import manifests
+
+    cache = manifests.ManifestCache()
+    return lambda: manifests.load(folder, cache=cache)
+
+
+@asynccontextmanager
+async def _pve(settings: "Settings", who: Credential) -> "AsyncGenerator[Pve]":
+    from trueup.adapters import pve_http
+
+    login = _login(settings.cluster, who)
+    slots = settings.limits.slots_per_node
+    async with pve_http.connect(login, _clock(), slots_per_node=slots) as client:
+        await client.version()
+        yield client
+
+
+@asynccontextmanager
+async def _keeper(cluster: "ClusterSettings", user: str, who: Credential) -> "AsyncGenerator[Keeper]":
+    from trueup.adapters import pve_http
+
+    async with pve_http.connect_keeper(_login(cluster, who), _clock(), user=user) as keeper:
+        yield keeper
+
+
+def _login(cluster: "ClusterSettings", who: Credential) -> "pve_http.Login":
+    from trueup.adapters import pve_http
+
+    return pve_http.Login(endpoints=cluster.endpoints, trust=cluster.trust, token=who.token, secret=who.secret)

@@ -1,0 +1,150 @@
+"""`trueup apply`: recover, plan, show, ask, do, and look whether it is so."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+import msgspec
+
+from trueup.adapters.manifests import refuse_emptied
+from trueup.edges import incarnation
+from trueup.edges.cli import plan_view, recovery_view, shapes
+from trueup.edges.cli.asking import Answer, ask, may_ask
+from trueup.edges.cli.options import HELP, config_option, json_option
+from trueup.edges.cli.output import print_json, run_async, say, warn
+from trueup.edges.parts import Parts
+from trueup.edges.reporters import Lines
+from trueup.edges.stopping import Stopping
+from trueup.engine.agent import Agent, Converged
+from trueup.engine.agent import apply as converge
+from trueup.engine.recoverer import Report
+from trueup.model.errors import BadInput
+from trueup.model.guests import Desired
+from trueup.model.plan import Bucket, Plan
+from trueup.model.settings import Settings
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the person said on the command line."""
+
+    yes: bool
+    once: bool
+    as_json: bool
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How it ended. `converged` is None where the person said no."""
+
+    report: Report
+    plan: Plan
+    converged: Converged | None
+    stopped: bool = False
+
+
+@click.command(context_settings=HELP)
+@config_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--once", is_flag=True, help="One pass only, which still waits for every operation that it began.")
+@json_option
+@click.pass_obj
+def apply(parts: Parts, config: Path, *, yes: bool, once: bool, as_json: bool) -> int:
+    """Recover, show the plan, ask, and bring the guests to their manifests.
+
+    The first Ctrl-C begins nothing more and waits for what is at work; the second one leaves that to the next
+    recovery. Exits 0 if converged, 2 if something needs an approval, is blocked or open, 1 on an error.
+    """
+    settings = parts.settings(config)
+    incarnation.say(settings.warnings, warn)
+    if not yes and not may_ask():
+        raise BadInput(what="there is no terminal to ask on", remedy="look at `trueup plan`, then give --yes")
+    options = Options(yes=yes, once=once, as_json=as_json)
+    outcome = run_async(_apply(parts, settings, options))
+    if as_json:
+        print_json(_json(outcome))
+    elif outcome.converged is not None:
+        _show_end(outcome, outcome.converged)
+    return _exit_code(outcome)
+
+
+async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
+    manifests = parts.manifests(settings.manifests.path)()
+    stopping = Stopping(say)
+    with stopping.listening():
+        async with AsyncExitStack() as stack:
+            journal = await stack.enter_async_context(incarnation.journal_for_work(parts, settings))
+            refuse_emptied(manifests, await journal.adopted())
+            reporter = Lines(say)
+            agent = await stack.enter_async_context(incarnation.incarnation(parts, settings, journal, reporter, warn))
+            report = await agent.recover()
+            _show_recovery(report, options)
+            plan = await agent.reconciler().look(manifests.guests)
+            if not options.as_json:
+                plan_view.show(plan)
+            if not _agreed(plan, report, options, stopping):
+                return Outcome(report=report, plan=plan, converged=None)
+            converged = await _converge(agent, manifests.guests, options, stopping)
+            return Outcome(report=report, plan=converged.plan, converged=converged, stopped=stopping.asked)
+
+
+async def _converge(agent: Agent, desired: Sequence[Desired], options: Options, stopping: Stopping) -> Converged:
+    """Work until nothing more can be done, or until somebody says to stop."""
+    async with agent.reconciler() as reconciler:
+
+        def wind_down() -> None:
+            say(f"finishing what is at work on {reconciler.working} guests; once more to stop at once")
+            reconciler.wind_down()
+
+        stopping.gently(wind_down)
+        return await converge(reconciler, agent.deck, lambda: desired, once=options.once)
+
+
+def _show_recovery(report: Report, options: Options) -> None:
+    if report.examined and not options.as_json:
+        recovery_view.show(report)
+        click.echo()
+
+
+def _agreed(plan: Plan, report: Report, options: Options, stopping: Stopping) -> bool:
+    """Whether to go on: nothing is asked where there is nothing to do."""
+    if options.yes or not (plan_view.has_work(plan) or report.still_running):
+        return True
+    question = "Bring these guests to their manifests?"
+    if not plan_view.has_work(plan):
+        question = "Wait for what is still at work, and do what follows from the manifests?"
+    with stopping.paused():
+        return ask(question) is Answer.YES
+
+
+def _json(outcome: Outcome) -> dict[str, shapes.Json]:
+    converged = outcome.converged
+    return {
+        "recovery": shapes.recovery(outcome.report),
+        "plan": shapes.plan(outcome.plan),
+        "converged": converged is not None and converged.exit_code == 0,
+        "failing": list(converged.failing) if converged else [],
+        "left_open": converged.left_open if converged else outcome.report.left_open,
+    }
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if outcome.converged is not None:
+        return outcome.converged.exit_code
+    return 2 if plan_view.has_changes(outcome.plan) or outcome.report.left_open else 0
+
+
+def _show_end(outcome: Outcome, converged: Converged) -> None:
+    plan = converged.plan
+    if outcome.stopped:
+        click.echo("Stopped as asked; what was at work has ended.")
+    if converged.failing:
+        click.echo(f"{click.style('Failing', fg='red', bold=True)}: {', '.join(converged.failing)} (trueup ops list)")
+    if converged.left_open:
+        click.echo(f"{click.style('Open', fg='magenta', bold=True)}: {converged.left_open} (trueup status)")
+    if converged.exit_code == 0:
+        click.echo(f"{click.style('Converged', fg='green', bold=True)}: {plan.count(Bucket.UNCHANGED)} guests.")
+        return
+    for guest in plan.guests:
+        if guest.bucket is not Bucket.UNCHANGED:
+            plan_view.show_guest(guest)
+    click.echo(plan_view.summary(plan))

@@ -1,0 +1,41 @@
+"""Options that many commands share, so that they are spelled the same everywhere."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from trueup.model.settings import DEFAULT_FILE
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def config_option(command: _Command) -> _Command:
+    """`-c FILE`, and `--debug`, which `root` looks for."""
+    command = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error as well.")(
+        command
+    )
+    return click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_FILE,
+        show_default=True,
+        metavar="FILE",
+        help="The settings.",
+    )(command)
+
+
+def json_option(command: _Command) -> _Command:
+    """`--json`: one document on standard output, everything else on standard error."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document; see docs/json.md.")(command)
+
+
+def debug_option(command: _Command) -> _Command:
+    """`--debug` for commands without settings."""
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error as well.")(
+        command
+    )

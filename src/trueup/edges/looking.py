@@ -1,0 +1,136 @@
+"""Ports that cannot change anything. Commands that only look are given these, so they cannot do more by mistake."""
+
+from collections.abc import Sequence
+
+from trueup.model.errors import InvariantBroken, NotSent
+from trueup.model.guests import ResourceRow
+from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
+from trueup.model.ops import Draft, EpochTaken, OpState, OpView, Record
+from trueup.model.pve import Call, ClusterState, ConfigRead, Reply, TaskList, TaskRow, TaskState
+from trueup.ports import JournalReader, Pve
+
+
+class LookingPve:
+    """See `trueup.ports.Pve`; a mutation is never sent."""
+
+    def __init__(self, pve: Pve) -> None:
+        """Read through `pve`."""
+        self._pve = pve
+
+    @property
+    def token(self) -> TokenId:
+        """The token in use."""
+        return self._pve.token
+
+    async def send(self, call: Call) -> Reply:
+        """Refuse. Raises NotSent, always."""
+        raise NotSent(what=f"{call.method} {call.path} was not sent: this command only looks")
+
+    async def cluster(self) -> ClusterState:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.cluster()
+
+    async def resources(self) -> tuple[ResourceRow, ...]:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.resources()
+
+    async def sees_all_guests(self) -> bool:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.sees_all_guests()
+
+    async def statuses(self, node: NodeName) -> tuple[ResourceRow, ...]:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.statuses(node)
+
+    async def config(self, node: NodeName, guest: GuestType, vmid: Vmid) -> ConfigRead:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.config(node, guest, vmid)
+
+    async def pending(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[str, ...]:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.pending(node, guest, vmid)
+
+    async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.running(node, guest, vmid)
+
+    async def tasks(self, node: NodeName) -> TaskList:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.tasks(node)
+
+    async def active_tasks(self, node: NodeName) -> tuple[TaskRow, ...]:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.active_tasks(node)
+
+    async def task(self, upid: Upid) -> TaskState | None:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.task(upid)
+
+
+class LookingJournal:
+    """See `trueup.ports.Journal`; a record is never written. Before the first start there is nothing in it."""
+
+    def __init__(self, reader: JournalReader | None) -> None:
+        """Read through `reader`; None is a journal that does not exist yet."""
+        self._reader = reader
+
+    async def take_epoch(self, *, holder: str, token: TokenId, record_id: str, at_ms: int) -> Epoch:
+        """Refuse. Raises InvariantBroken, always."""
+        raise InvariantBroken(what=f"{holder} only looks: it takes no epoch ({token} {record_id} {at_ms})")
+
+    async def append(self, epoch: Epoch, drafts: Sequence[Draft]) -> tuple[Record, ...]:
+        """Refuse. Raises InvariantBroken, always."""
+        raise InvariantBroken(what=f"{len(drafts)} records of epoch {epoch} were not written: this command only looks")
+
+    async def close(self) -> None:
+        """Whoever opened the reader closes it."""
+
+    async def in_flight(self) -> tuple[OpView, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.in_flight() if self._reader else ()
+
+    async def accepted(self) -> tuple[OpView, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.accepted() if self._reader else ()
+
+    async def presumed_since(self, since_ms: int) -> tuple[OpView, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.presumed_since(since_ms) if self._reader else ()
+
+    async def unaccounted_since(self, since_ms: int) -> tuple[OpView, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.unaccounted_since(since_ms) if self._reader else ()
+
+    async def ops(
+        self, *, state: OpState | None = None, vmid: Vmid | None = None, limit: int = 0
+    ) -> tuple[OpView, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.ops(state=state, vmid=vmid, limit=limit) if self._reader else ()
+
+    async def op(self, op_id: OpId) -> OpView | None:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.op(op_id) if self._reader else None
+
+    async def records(self, *, op_id: OpId | None = None, after_seq: int = 0, limit: int = 0) -> tuple[Record, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.records(op_id=op_id, after_seq=after_seq, limit=limit) if self._reader else ()
+
+    async def claimed_upids(self, candidates: frozenset[str]) -> frozenset[str]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.claimed_upids(candidates) if self._reader else frozenset()
+
+    async def adopted(self) -> dict[Vmid, str]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.adopted() if self._reader else {}
+
+    async def paused(self) -> frozenset[str]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.paused() if self._reader else frozenset()
+
+    async def epochs(self) -> tuple[EpochTaken, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.epochs() if self._reader else ()
+
+    async def tokens(self) -> tuple[frozenset[TokenId], frozenset[TokenId]]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.tokens() if self._reader else (frozenset(), frozenset())
