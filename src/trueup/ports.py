@@ -143,6 +143,13 @@ class JournalReader(Protocol):
         """Operations that ended `presumed_not_started` at or after this instant: they are being watched."""
         ...
 
+    async def unaccounted_since(self, since_ms: int) -> tuple[OpView, ...]:
+        """Operations that ended at or after this instant and whose task, if there was one, was never known.
+
+        A task that nobody claims may be one of theirs.
+        """
+        ...
+
     async def ops(
         self, *, state: OpState | None = None, vmid: Vmid | None = None, limit: int = 0
     ) -> tuple[OpView, ...]:

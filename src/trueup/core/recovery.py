@@ -28,8 +28,10 @@ from trueup.model.ops import Failed, Intent, OpState, OpView, Reason, Row, Succe
 class Task(StrEnum):
     """What is known of the operation's task.
 
-    NONE needs proof of sight: lists that reach back to the send and would have shown it. UNKNOWN is everything else:
-    unreadable, several matches, a list that does not reach back.
+    NONE needs proof of sight: lists that reach back to the send and would have shown it. SEVERAL: tasks that have all
+    ended, any of which could be its own or a rival's; for a convergent operation the world behind the fence then tells
+    as much as without a task. UNKNOWN is everything else: unreadable, or a list that does not reach
+    back.
     """
 
     RUNNING = "running"
@@ -38,6 +40,7 @@ class Task(StrEnum):
     ERROR = "error"
     KILLED = "killed"
     NONE = "none"
+    SEVERAL = "several"
     UNKNOWN = "unknown"
 
 
@@ -249,7 +252,7 @@ def _r8(case: Case) -> Verdict:
 
 def _r10_applies(case: Case) -> bool:
     seen = case.evidence
-    if seen.task is not Task.NONE or seen.fence is FenceState.IMPOSSIBLE:
+    if seen.task not in {Task.NONE, Task.SEVERAL} or seen.fence is FenceState.IMPOSSIBLE:
         return False
     if case.state_fence:
         return seen.fence is FenceState.MISSING or not seen.seen_behind_fence
@@ -325,9 +328,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         row=Row.R8,
-        when=lambda c: c.evidence.task is Task.UNKNOWN,
+        when=lambda c: c.evidence.task is Task.UNKNOWN or (c.evidence.task is Task.SEVERAL and c.intent.one_shot),
         then=_r8,
-        why="Whether there is a task cannot be told, so neither can the outcome.",
+        why="Whether there is a task, or which, cannot be told, so neither can the outcome.",
     ),
     Rule(
         row=Row.R9,

@@ -1,7 +1,8 @@
 """The search for the task of an operation whose UPID never reached us.
 
 A task matches by token, type and UPID id, on the operation's node, with an hour of slack on the time (nodes' clocks
-differ), and is claimed by no other operation. One match is the task. Several are no answer. No match is an answer only
+differ), was not there before the request, and is claimed by no other operation. One match is the task. Several are no
+answer. No match is an answer only
 with proof of sight: the list would have shown it. All rows carry the exact token in their UPID, and nowhere else
 reliably (`user` and `userfilter` differ between running and finished rows).
 """
@@ -18,20 +19,35 @@ from trueup.model.pve import TaskList, TaskRow
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What a search found: the row, or NONE or UNKNOWN with the reason."""
+    """What a search found: the row, or the reason why there is none.
+
+    `candidate` is the only task that could be its own, where a rival could have it too.
+    """
 
     task: Task
     row: TaskRow | None = None
+    candidate: TaskRow | None = None
     why: str = ""
 
 
 def matches(intent: Intent, upid: Upid) -> bool:
     """Whether this task may be the one of that request."""
     return (
-        upid.user == intent.token
+        upid.text not in intent.not_mine
+        and upid.user == intent.token
         and upid.type == intent.task_type
         and upid.id == intent.task_id
         and upid.starttime >= intent.sent_not_before_s - limits.TIME_SLACK_S
+    )
+
+
+def same_target(one: Intent, other: Intent) -> bool:
+    """Whether a task could not tell these two requests apart: same node, type, UPID id and token."""
+    return (one.node, one.task_type, one.task_id, one.token) == (
+        other.node,
+        other.task_type,
+        other.task_id,
+        other.token,
     )
 
 
@@ -43,14 +59,15 @@ def search(intent: Intent, tasks: TaskList, *, token: str, claimed: Collection[s
         tasks: the whole list of its node.
         token: our own token, whose tasks always show.
         claimed: UPIDs that belong to other operations.
-        rivals: an earlier operation of the same guest and type, presumed not to have started, is being watched: a
-            single match could be its task.
+        rivals: another operation of the same guest and type has no task either (an earlier one that is presumed not
+            to have started, or one that is open too): a single match could be its task.
     """
     rows = [row for row in tasks.rows if row.upid.text not in claimed and matches(intent, row.upid)]
-    if len(rows) > 1:
-        return Found(task=Task.UNKNOWN, why=f"{len(rows)} tasks on {tasks.node} could be its own")
-    if rows and rivals:
-        return Found(task=Task.UNKNOWN, why="its task could be that of an earlier operation that is being watched")
+    if len(rows) > 1 or (rows and rivals):
+        why = f"{len(rows)} tasks on {tasks.node} could be its own, or of another operation of the same guest"
+        if any(row.status == "RUNNING" for row in rows):
+            return Found(task=Task.RUNNING, why=why)
+        return Found(task=Task.SEVERAL, candidate=rows[0] if len(rows) == 1 else None, why=why)
     if rows:
         return Found(task=Task.UNKNOWN if rows[0].status == "RUNNING" else classify(rows[0].status), row=rows[0])
     if not (tasks.sees_all or intent.token == token):

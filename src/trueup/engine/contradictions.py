@@ -29,15 +29,14 @@ class Contradictions:
         """Record every presumption that proves wrong; return those operations, in flight again."""
         since_ms = self._deck.clock.now_ms() - int(limits.PRESUMED_WATCH_S * 1000)
         watched = await self._deck.journal.presumed_since(since_ms)
-        unanswered = {_target(op) for op in await self._deck.journal.in_flight() if not op.upid}
+        # A task that shows up now may as well be that of any other operation whose task was never known.
+        rivals = (*await self._deck.journal.in_flight(), *await self._deck.journal.unaccounted_since(since_ms))
         lists = {node: await self._tasks(node) for node in sorted({op.intent.node for op in watched})}
         shown = frozenset(row.upid.text for listed in lists.values() if listed for row in listed.rows)
         claimed = await self._deck.journal.claimed_upids(shown)
         back: list[OpView] = []
         for op in watched:
-            if _target(op) in unanswered:
-                continue  # a task that shows up now may be that one's
-            row = _own_row(op, lists[op.intent.node], claimed, watched)
+            row = _own_row(op, lists[op.intent.node], claimed, rivals)
             if row is not None:
                 claimed |= {row.upid.text}
                 events = [Contradicted(what="its task turned up", upid=row.upid.text)]
@@ -62,17 +61,16 @@ class Contradictions:
         return view
 
 
-def _own_row(op: OpView, tasks: TaskList | None, claimed: frozenset[str], watched: Sequence[OpView]) -> TaskRow | None:
-    """The one unclaimed task that only this presumption can explain; several presumptions share nothing."""
-    if tasks is None or not op.intent.task_type:
+def _own_row(op: OpView, tasks: TaskList | None, claimed: frozenset[str], rivals: Sequence[OpView]) -> TaskRow | None:
+    """The one unclaimed task that only this presumption can explain; with rivals, nothing is explained."""
+    if tasks is None or not op.intent.task_type or any(_rivals(op, other) for other in rivals):
         return None
     rows = [row for row in tasks.rows if row.upid.text not in claimed and tasksearch.matches(op.intent, row.upid)]
-    rivals = [one for one in watched if _target(one) == _target(op)]
-    return rows[0] if len(rows) == 1 and len(rivals) == 1 else None
+    return rows[0] if len(rows) == 1 else None
 
 
-def _target(op: OpView) -> tuple[NodeName, str, str]:
-    return op.intent.node, op.intent.task_type, op.intent.task_id
+def _rivals(op: OpView, other: OpView) -> bool:
+    return other.op_id != op.op_id and not other.upid and tasksearch.same_target(op.intent, other.intent)
 
 
 def _own_marker(op: OpView, world: World) -> bool:

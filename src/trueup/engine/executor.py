@@ -7,7 +7,7 @@ goes to the same judge.
 
 import msgspec
 
-from trueup.core import intents, lifecycle, sighting
+from trueup.core import intents, lifecycle, sighting, tasksearch
 from trueup.core.intents import Prepared, Stamp
 from trueup.core.kinds import KINDS
 from trueup.engine.deck import Deck
@@ -116,12 +116,29 @@ class Executor:
             now_ms=now_ms,
             send_by_ms=now_ms + int(self._deck.limits.send_by_s * 1000),
         )
-        prepared = intents.prepare(op, fresh, stamp)
+        prepared = await self._disowned(intents.prepare(op, fresh, stamp))
         # The commit point of the intent.
         records = await self._deck.record(stamp.op_id, Started(intent=prepared.intent))
         view = lifecycle.step(None, records[0])
         self._deck.tell(What.OP_STARTED, f"{op.kind} {op.type} {op.vmid} {op.name}", view)
         return prepared, view, send_by
+
+    async def _disowned(self, prepared: Prepared) -> Prepared:
+        """Note the tasks that are like this request's own but were there before it.
+
+        Only where an earlier request like it was never accounted for; its task must not be taken for ours.
+        """
+        intent = prepared.intent
+        since_ms = self._deck.clock.now_ms() - int(limits.PRESUMED_WATCH_S * 1000)
+        earlier = await self._deck.journal.unaccounted_since(since_ms)
+        if not intent.task_type or not any(tasksearch.same_target(intent, op.intent) for op in earlier):
+            return prepared
+        try:
+            rows = (await self._deck.pve.tasks(intent.node)).rows
+        except ReadFailed:
+            return prepared  # then a task like it will be one too many, and that is said
+        there = tuple(row.upid.text for row in rows if tasksearch.matches(intent, row.upid))
+        return msgspec.structs.replace(prepared, intent=msgspec.structs.replace(intent, not_mine=there))
 
     # -- the one request -------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from trueup.core.recovery import FenceState, Lock
 from trueup.engine.deck import Deck
 from trueup.engine.observer import Observer, guest_row
 from trueup.model import limits
-from trueup.model.errors import PveError, ReadFailed, Refused
+from trueup.model.errors import NotSent, ReadFailed, Refused, Unknown
 from trueup.model.guests import Marker, Observed
 from trueup.model.ids import OpId
 from trueup.model.notes import What
@@ -78,9 +78,14 @@ class Fences:
             params["protection"] = "1"
         try:
             await self._deck.pve.send(Call(method="PUT", path=_config_path(guest), params=params))
-            after = await self._observer.one(guest_row(guest))
-        except PveError:
+        except (NotSent, Refused):
             return None  # "checksum mismatch" too: something landed first, so look again
+        except Unknown:
+            pass  # the write may be there all the same; reading it back tells
+        try:
+            after = await self._observer.one(guest_row(guest))
+        except ReadFailed:
+            return None
         fenced = Fenced(digest=after.digest)
         raised = msgspec.structs.replace(op, fenced=fenced)
         if not self._stands(raised, after, KINDS[op.intent.kind].fence_for(op.intent)):
@@ -97,16 +102,21 @@ class Fences:
     async def probe_lock(self, guest: Observed) -> Lock:
         """Ask PVE for the guest's lock by writing its own description back, unchanged (200 = free, nothing written).
 
-        A wrong digest, or no answer, leaves it unknown. The write waits up to 10 s while a worker holds the flock.
+        A wrong digest leaves it unknown. The write waits up to 10 s while a worker holds the flock. It is harmless
+        any number of times, so a lost answer is asked for again.
         """
         params = {"description": guest.description_raw, "digest": guest.digest}
-        try:
-            await self._deck.pve.send(Call(method="PUT", path=_config_path(guest), params=params))
-        except Refused as error:
-            return Lock.HELD if any(text in error.text for text in _AT_WORK) else Lock.UNKNOWN
-        except PveError:
-            return Lock.UNKNOWN
-        return Lock.FREE
+        for _ in range(limits.LOCK_ASKS):
+            try:
+                await self._deck.pve.send(Call(method="PUT", path=_config_path(guest), params=params))
+            except Refused as error:
+                return Lock.HELD if any(text in error.text for text in _AT_WORK) else Lock.UNKNOWN
+            except NotSent:
+                return Lock.UNKNOWN
+            except Unknown:
+                continue
+            return Lock.FREE
+        return Lock.UNKNOWN
 
 
 def _above(mark: Marker, op: OpView) -> Marker:

@@ -111,7 +111,9 @@ class Looker:
         listed = lists.tasks[op.intent.node]
         if isinstance(listed, str):
             return Found(task=Task.UNKNOWN, why=listed)
-        rivals = any(_same_target(op, other) for other in lists.rivals)
+        rivals = any(
+            other.op_id != op.op_id and tasksearch.same_target(op.intent, other.intent) for other in lists.rivals
+        )
         found = tasksearch.search(op.intent, listed, token=self._deck.pve.token, claimed=lists.claimed, rivals=rivals)
         if found.row is not None and found.row.status == "RUNNING":
             return await self._confirmed(found.row)
@@ -162,6 +164,9 @@ class Looker:
         )
         unread = Finding(landing=Landing.UNREADABLE, why="not looked at: its task decides")
         finding = KINDS[op.intent.kind].probe(op.intent, sight) if _needs_guest(op, found.task) else unread
+        if found.candidate is not None and finding.landing is Landing.LANDED and finding.attributable:
+            # Its effect is there, so it had a task, and this is the only one that could be it.
+            found = Found(task=tasksearch.classify(found.candidate.status), row=found.candidate, why=found.why)
         fence = self._fences.state(op, sight)
         return Evidence(
             task=found.task,
@@ -202,7 +207,7 @@ def _needs_lock(op: OpView, seen: Evidence) -> bool:
         return False
     if seen.task is Task.KILLED:
         return not seen.children_dead
-    if seen.task is not Task.NONE or seen.finding.landing is not Landing.NOT_LANDED:
+    if seen.task not in {Task.NONE, Task.SEVERAL} or seen.finding.landing is not Landing.NOT_LANDED:
         return False
     fence = KINDS[op.intent.kind].fence_for(op.intent)
     return bool(op.upid) or (fence not in STATE_FENCES and seen.settled)
@@ -230,11 +235,6 @@ def _rebooted_since(found: Found, cluster: ClusterState | None) -> bool:
 
 def _leftovers(guest: Observed | None) -> tuple[str, ...]:
     return (f"lock: {guest.lock}",) if guest is not None and guest.lock else ()
-
-
-def _same_target(op: OpView, other: OpView) -> bool:
-    mine, theirs = op.intent, other.intent
-    return other.op_id != op.op_id and (mine.task_type, mine.task_id) == (theirs.task_type, theirs.task_id)
 
 
 _T = TypeVar("_T")

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 import msgspec
 
@@ -238,8 +238,8 @@ def _alone() -> Generator[None]:
         raise _first(group) from None
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
+def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
-        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+        inner: tuple[BaseException, ...] = error.exceptions
+        error = inner[0]
     return error

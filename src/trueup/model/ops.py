@@ -97,9 +97,9 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
     `params` are the exact parameters sent, secrets replaced (`core.kinds.redact`). `goal` is what the probe compares
     with the world, in the kind's own keys. `source` is a clone's source vmid; `labels` are the
-    manifest's. `task_type` and `task_id` are what PVE
-    will write into the UPID ('' = the call makes no task). `sent_not_before_s` is PVE's `Date` read just before, in
-    epoch seconds of that node: no task of this request can have started earlier. `send_by_ms` is wall clock, for
+    manifest's. `not_mine` are tasks like its own that were there before it was sent. `task_type` and `task_id` are what PVE
+    will write into the UPID ('' = the call makes no task). `sent_not_before_s` is our clock
+    in epoch seconds; nodes' clocks may differ from it. `send_by_ms` is wall clock, for
     people; the sender checks the same bound on its monotonic clock. `one_shot` operations were signed by people,
     the others come out of comparing manifests with the world and may be planned again.
     """
@@ -122,6 +122,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest = Digest("")
     marker: Marker | None = None
     labels: Mapping[str, str] = {}
+    not_mine: tuple[str, ...] = ()
     sent_not_before_s: int = 0
     send_by_ms: int = 0
 

@@ -77,7 +77,7 @@ def move_head(connection: sqlite3.Connection, before: codec.Head, after: codec.H
     return cursor.rowcount == 1
 
 
-def derive(connection: sqlite3.Connection, records: Iterable[Record], ops: Mapping[OpId, Placed]) -> None:
+def derive(connection: sqlite3.Connection, records: Sequence[Record], ops: Mapping[OpId, Placed]) -> None:
     """Bring the derived tables up to date with these records; `ops` are the operations as they stand after them."""
     connection.executemany(
         "INSERT INTO ops (first_seq, op_id, state, vmid, kind, reason, upid, started_at_ms, ended_at_ms, view)"
@@ -86,16 +86,14 @@ def derive(connection: sqlite3.Connection, records: Iterable[Record], ops: Mappi
         " started_at_ms = excluded.started_at_ms, ended_at_ms = excluded.ended_at_ms, view = excluded.view",
         [op_row(placed) for placed in ops.values()],
     )
+    # An operation may find its own task again after a contradiction; another's was refused.
+    connection.executemany(
+        "INSERT INTO upids (upid, op_id) VALUES (?, ?) ON CONFLICT (upid) DO NOTHING",
+        [(record.event.upid, record.op_id) for record in records if isinstance(record.event, TaskRunning)],
+    )
     for record in records:
-        event = record.event
-        if isinstance(event, TaskRunning):
-            # The same operation may find its own task again after a contradiction; another's was refused.
-            connection.execute(
-                "INSERT INTO upids (upid, op_id) VALUES (?, ?) ON CONFLICT (upid) DO NOTHING",
-                (event.upid, record.op_id),
-            )
-        elif isinstance(event, SystemEvent):
-            _derive_system(connection, event)
+        if isinstance(record.event, SystemEvent):
+            _derive_system(connection, record.event)
 
 
 def _derive_system(connection: sqlite3.Connection, event: SystemEvent) -> None:

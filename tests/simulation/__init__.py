@@ -1,0 +1,1 @@
+"""The whole agent and a simulated cluster in one process, on virtual time, with death at any point."""

@@ -1,0 +1,111 @@
+"""A simulated cluster on the virtual clock, and the agent's way to it: a `Transport` that needs no socket."""
+
+import asyncio
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from urllib.parse import unquote
+
+from pvesim.world import Hangup, Request, World
+from tests.simulation.deaths import Mortality
+from trueup.adapters.pve_wire import Break, Broken, HttpAnswer, HttpRequest
+
+START_S = 1_800_000_000.0
+
+
+class SimCluster:
+    """The world, moved along by the loop's clock."""
+
+    def __init__(self, spec: Mapping[str, object], *, seed: int) -> None:
+        self.world = World.build(spec, seed=seed, now=START_S)
+        self._answers: dict[int, asyncio.Future[HttpAnswer]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def now(self) -> float:
+        return START_S + asyncio.get_running_loop().time()
+
+    def submit(self, request: Request) -> int:
+        ticket = self.world.submit(self.now, request)
+        self._answers[ticket] = asyncio.get_running_loop().create_future()
+        self._arm()
+        return ticket
+
+    async def answer(self, ticket: int) -> HttpAnswer:
+        return await self._answers[ticket]
+
+    def gone(self, ticket: int) -> None:
+        self.world.client_gone(ticket)
+        self._answers.pop(ticket, None)
+
+    def poke(self) -> None:
+        """Something was changed from outside: look at the world's timers again."""
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self.world.next_due()
+        if due is None:
+            self._timer = None
+            return
+        # A hair later than due: floats that stand for the same instant must not be asked for ever.
+        delay = max(0.0, due - self.now) + 1e-6
+        self._timer = asyncio.get_running_loop().call_later(delay, self._move)
+
+    def _move(self) -> None:
+        self._timer = None
+        for delivery in self.world.advance(self.now):
+            future = self._answers.get(delivery.ticket)
+            if future is None or future.done():
+                continue
+            if isinstance(delivery.answer, Hangup):
+                future.set_exception(Broken(kind=Break.LOST, sent=True, what="the connection was closed"))
+                continue
+            answer = delivery.answer
+            date = answer.headers.get("Date")
+            future.set_result(
+                HttpAnswer(
+                    status=answer.status,
+                    reason=answer.reason,
+                    date_s=int(parsedate_to_datetime(date).timestamp()) if date else 0,
+                    body=answer.body,
+                )
+            )
+        self._arm()
+
+
+class SimTransport:
+    """One incarnation's connections to the cluster; they die with it, what was sent does not."""
+
+    def __init__(self, cluster: SimCluster, *, node: str, authorization: str, mortality: Mortality) -> None:
+        self._cluster = cluster
+        self._node = node
+        self._authorization = authorization
+        self._mortality = mortality
+
+    async def exchange(self, request: HttpRequest) -> HttpAnswer:
+        call = f"{request.method} {request.path}"
+        self._mortality.point(f"{call} before")
+        if request.mutation and request.send_by and asyncio.get_running_loop().time() > request.send_by:
+            raise Broken(kind=Break.EXPIRED, sent=False, what="expired before the first byte")
+        ticket = self._cluster.submit(
+            Request(
+                node=self._node,
+                method=request.method,
+                path=unquote(request.path),
+                params=dict(request.params),
+                authorization=self._authorization,
+            )
+        )
+        try:
+            if request.mutation:
+                self._mortality.point(f"{call} sent")
+            limit = 75.0 if request.mutation else 35.0
+            answer = await asyncio.wait_for(self._cluster.answer(ticket), limit)
+        except TimeoutError as error:
+            raise Broken(kind=Break.TIMEOUT, sent=True, what="no answer in time") from error
+        finally:
+            self._cluster.gone(ticket)
+        if request.mutation:
+            self._mortality.point(f"{call} reply")
+        return answer

@@ -1,0 +1,63 @@
+"""Where an incarnation of the agent may die, and what death means.
+
+Every port call announces the points around it. At the chosen one the incarnation is dead: this call and every later
+one of any of its ports raises `Died`, because Python would still run `finally` blocks, and a real crash does not.
+"""
+
+import asyncio
+
+
+class Died(BaseException):
+    """This incarnation is dead. No handler of the agent may catch it."""
+
+
+class Mortality:
+    """Counts the points that one incarnation passes, and kills it at one of them."""
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.die_at = die_at
+        self.passed: list[str] = []
+        self.dead = asyncio.Event()
+
+    def point(self, name: str) -> None:
+        """Announce a point; raises `Died` at the chosen one and ever after."""
+        if self.dead.is_set():
+            raise Died
+        self.passed.append(name)
+        if len(self.passed) - 1 == self.die_at:
+            self.dead.set()
+            raise Died
+
+    @property
+    def where(self) -> str:
+        """The point at which it died, in words."""
+        return self.passed[self.die_at] if self.dead.is_set() and self.die_at is not None else "alive"
+
+
+class MortalPort:
+    """A port of one incarnation: announces each call, and for those that write (`doubled`) also their return.
+
+    Dying after a read is dying before whatever comes next, so one point does for it.
+    """
+
+    def __init__(self, port: object, name: str, mortality: Mortality, *, doubled: tuple[str, ...]) -> None:
+        self._port = port
+        self._name = name
+        self._mortality = mortality
+        self._doubled = doubled
+
+    def __getattr__(self, attribute: str) -> object:
+        found = getattr(self._port, attribute)
+        if not callable(found):
+            return found
+
+        async def call(*args: object, **named: object) -> object:
+            self._mortality.point(f"{self._name}.{attribute} before")
+            answer = await found(*args, **named)
+            if attribute in self._doubled:
+                self._mortality.point(f"{self._name}.{attribute} after")
+            elif self._mortality.dead.is_set():
+                raise Died
+            return answer
+
+        return call

@@ -1,0 +1,200 @@
+"""One run: manifests, a cluster, incarnations of the agent that may die, and what must hold afterwards."""
+
+import asyncio
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.simulation.cluster import START_S, SimCluster, SimTransport
+from tests.simulation.deaths import Died, MortalPort, Mortality
+from tests.simulation.virtual_time import run as run_virtually
+from trueup.adapters import sqlite
+from trueup.adapters.pve import PveClient
+from trueup.adapters.pve_api import PveApi
+from trueup.engine import agent as agents
+from trueup.engine.agent import Agent, Converged, Foundation
+from trueup.engine.recoverer import Report
+from trueup.model.guests import Desired
+from trueup.model.ids import TokenId
+from trueup.model.notes import Note
+from trueup.model.ops import OpView
+from trueup.model.settings import LimitSettings
+
+TOKEN = TokenId("agent@pve!sim")
+SECRET = "00000000-0000-0000-0000-000000000001"
+
+
+class SimClock:
+    """The loop's time; every sleep is a point to die at."""
+
+    def __init__(self, mortality: Mortality) -> None:
+        self._mortality = mortality
+
+    def now_ms(self) -> int:
+        return int((START_S + asyncio.get_running_loop().time()) * 1000)
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        self._mortality.point("clock.sleep")
+        await asyncio.sleep(seconds)
+
+
+class SimEntropy:
+    """Seeded chance; ids that look like UUIDv7."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def uuid7(self, at_ms: int) -> str:
+        tail = self._random.getrandbits(74)
+        number = (at_ms << 80) | (7 << 76) | ((tail >> 62) << 64) | (2 << 62) | (tail & (2**62 - 1))
+        text = f"{number:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def jitter(self) -> float:
+        return self._random.random()
+
+
+@dataclass
+class Listener:
+    """Keeps what the engine tells."""
+
+    notes: list[Note] = field(default_factory=list)
+
+    def note(self, note: Note) -> None:
+        self.notes.append(note)
+
+
+@dataclass(kw_only=True)
+class Life:
+    """What one incarnation left behind."""
+
+    mortality: Mortality
+    report: Report | None = None
+    converged: Converged | None = None
+    notes: list[Note] = field(default_factory=list)
+    error: BaseException | None = None
+    mutations_before: int = 0
+    mutations_recovered: int = 0
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A whole story, from the first incarnation to the last."""
+
+    cluster: SimCluster
+    lives: list[Life]
+    ops: Sequence[OpView]
+    verification: sqlite.Verification
+
+    @property
+    def mutations(self) -> list[Mapping[str, object]]:
+        return list(self.cluster.world.mutations())
+
+    def effects(self) -> list[Mapping[str, object]]:
+        return [row for row in self.mutations if row["effect"]]
+
+
+@dataclass(kw_only=True)
+class Scenario:
+    """What is simulated. `events` are done to the world at their second of virtual time."""
+
+    spec: Mapping[str, object]
+    desired: Sequence[Desired]
+    faults: Sequence[Mapping[str, object]] = ()
+    events: Sequence[tuple[float, Callable[[SimCluster], None]]] = ()
+    seed: int = 1
+    limits: LimitSettings = LimitSettings()
+    before_restart: Callable[[SimCluster], None] | None = None
+
+
+def simulate(scenario: Scenario, *deaths: int | None) -> Run:
+    """Run the scenario; the n-th incarnation dies at the point `deaths[n]`, the last one lives."""
+    folder = Path(tempfile.mkdtemp(prefix="sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    try:
+        return run_virtually(_simulate(scenario, folder / "journal.db", [*deaths, None]))
+    finally:
+        shutil.rmtree(folder)
+
+
+async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[int | None]) -> Run:
+    tokens = [{"id": TOKEN, "secret": SECRET}]
+    cluster = SimCluster({"tokens": tokens, "users": ["agent@pve"], **scenario.spec}, seed=scenario.seed)
+    for fault in scenario.faults:
+        cluster.world.add_fault(fault)
+    loop = asyncio.get_running_loop()
+    for at, event in scenario.events:
+        loop.call_later(at, lambda event=event: (event(cluster), cluster.poke()))
+    lives: list[Life] = []
+    for number, die_at in enumerate(deaths):
+        if number and scenario.before_restart is not None:
+            scenario.before_restart(cluster)
+            cluster.poke()
+        life = await _live(scenario, cluster, path, Mortality(die_at), seed=scenario.seed * 1000 + number)
+        lives.append(life)
+        if life.error is not None or not life.mortality.dead.is_set():
+            break
+    journal = sqlite.open_journal(path, inline=True)
+    ops = await journal.ops()
+    await journal.close()
+    return Run(cluster=cluster, lives=lives, ops=ops, verification=sqlite.verify(path))
+
+
+async def _live(scenario: Scenario, cluster: SimCluster, path: Path, mortality: Mortality, seed: int) -> Life:
+    life = Life(mortality=mortality, mutations_before=len(cluster.world.mutations()))
+    listener = Listener(notes=life.notes)
+    journal = sqlite.open_journal(path, inline=True)
+    body = asyncio.ensure_future(_incarnation(scenario, cluster, journal, life, listener, seed))
+    death = asyncio.ensure_future(mortality.dead.wait())
+    try:
+        await asyncio.wait({body, death}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        death.cancel()
+        # The process is gone: whatever its coroutines still do on the way out meets dead ports.
+        body.cancel()
+        result = (await asyncio.gather(body, return_exceptions=True))[0]
+        await journal.close()
+    if isinstance(result, BaseException) and not mortality.dead.is_set():
+        life.error = result
+    return life
+
+
+async def _incarnation(
+    scenario: Scenario, cluster: SimCluster, journal: sqlite.SqliteJournal, life: Life, listener: Listener, seed: int
+) -> None:
+    mortality = life.mortality
+    clock, entropy = SimClock(mortality), SimEntropy(seed)
+
+    async def open_pve(token: TokenId | None, secret: str) -> PveClient:
+        name = token or TOKEN
+        transport = SimTransport(
+            cluster,
+            node=cluster.world.node_names()[0],
+            authorization=f"PVEAPIToken={name}={secret or SECRET}",
+            mortality=mortality,
+        )
+        api = PveApi(transport=transport, clock=clock, endpoints=["https://pve1:8006"])
+        return PveClient(api=api, token=name)
+
+    base = Foundation(
+        journal=MortalPort(journal, "journal", mortality, doubled=("append", "take_epoch")),  # type: ignore[arg-type]
+        open_pve=open_pve,
+        clock=clock,
+        entropy=entropy,
+        reporter=listener,
+        holder="simulation",
+        limits=scenario.limits,
+    )
+    agent = await Agent.begin(base)
+    life.report = await agent.recover()
+    life.mutations_recovered = len(cluster.world.mutations())
+    async with agent.reconciler() as reconciler:
+        life.converged = await agents.apply(reconciler, agent.deck, lambda: scenario.desired, once=False)
+
+
+__all__ = ["Died", "Life", "Run", "Scenario", "simulate"]
