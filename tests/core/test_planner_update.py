@@ -36,11 +36,11 @@ def test_only_what_differs_is_written():
 def test_why_says_what_follows():
     changed = want(config=with_config(cores="4", tags="web"))
     assert [diff.why for diff in one(changed, seen()).diff] == [
-        "differs from the manifest; takes effect at the next restart, which the manifest does not allow",
+        "differs from the manifest; takes effect at the next restart; the manifest does not allow trueup to restart it",
         "not set; applies at once",
     ]
     allowed = want(config=with_config(cores="4"), restart=Restart.ALLOWED)
-    assert one(allowed, seen()).diff[0].why.endswith("at the next restart, which this version leaves to you")
+    assert one(allowed, seen()).diff[0].why.endswith("at the next restart; reboot is not carried out by this version")
     stopped = one(want(config=with_config(cores="4"), power=Power.STOPPED), seen(status=Power.STOPPED))
     assert stopped.diff[0].why.endswith("applies at the next start")
 
@@ -156,7 +156,10 @@ def test_creation_parameters_do_not_differ_afterwards():
 def test_what_waits_for_a_restart_is_no_difference_but_said():
     guest = one(want(), seen(pending=("memory", "args")))
     assert guest.bucket is Bucket.UNCHANGED
-    assert guest.notes == ("memory is written and takes effect at the next restart, which trueup leaves to you",)
+    written = "memory is written and takes effect at the next restart; "
+    assert guest.notes == (f"{written}the manifest does not allow trueup to restart it",)
+    allowed = one(want(restart=Restart.ALLOWED), seen(pending=("memory",)))
+    assert allowed.notes == (f"{written}reboot is not carried out by this version",)
 
 
 def test_a_guest_on_another_node_is_a_change_that_this_version_leaves():

@@ -7,6 +7,7 @@ without losing or moving the disk. So these are told apart here. Sizes are exact
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 
 import msgspec
 
@@ -16,6 +17,7 @@ from trueup.model.errors import BadInput
 from trueup.model.ids import GuestType
 
 Wanted = str | Mapping[str, str]
+"""What a manifest says about one key: PVE's text, or a map of its subkeys. '' or an empty map: the key must go."""
 
 GIB = 1024**3
 KIB = 1024
@@ -52,6 +54,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
         return name == "cloudinit" or _CLOUDINIT.fullmatch(name) is not None
 
 
+@lru_cache(maxsize=1024)  # the same few sizes come back for thousands of disks
 def parse_size(text: str) -> int | None:
     """A size in PVE's spelling (`32G`, `512M`, plain bytes) as bytes; None if it is none (pve-common, parse_size)."""
     found = _SIZE.fullmatch(text.strip())

@@ -20,6 +20,9 @@ from trueup.model.ids import GuestType, Vmid
 from trueup.model.ops import Kind
 from trueup.model.plan import Approval, Diff
 
+NO_RESTART = "the manifest does not allow trueup to restart it"
+NO_REBOOT = "reboot is not carried out by this version"
+
 
 class ConfigChange(msgspec.Struct, frozen=True, kw_only=True):
     """What mends a config.
@@ -214,14 +217,13 @@ def _takes_effect(want: Desired, seen: Observed, key: str) -> str:
         return "applies at the next start"
     if _AT_ONCE[want.type].fullmatch(key):
         return "applies at once"
-    if want.restart == Restart.NEVER:
-        return "takes effect at the next restart, which the manifest does not allow"
-    return "takes effect at the next restart, which this version leaves to you"
+    return f"takes effect at the next restart; {NO_RESTART if want.restart == Restart.NEVER else NO_REBOOT}"
 
 
 def _notes(want: Desired, seen: Observed, context: Context) -> tuple[str, ...]:
     waiting = [key for key in wanted_keys(want) if key in seen.pending]
-    notes = [f"{key} is written and takes effect at the next restart, which trueup leaves to you" for key in waiting]
+    restart = NO_RESTART if want.restart == Restart.NEVER else NO_REBOOT
+    notes = [f"{key} is written and takes effect at the next restart; {restart}" for key in waiting]
     if want.vmid in context.fenced and "protection" in want.config:
         notes.append("protection stays on: it stops a request of an earlier agent that may still arrive")
     return tuple(notes)

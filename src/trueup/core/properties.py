@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from trueup.core import disks
 from trueup.core import marker as markers
-from trueup.core.disks import parse_size
+from trueup.core.disks import Wanted, parse_size
 from trueup.core.property_formats import HOTPLUG_DEFAULT, Shape, default_of, format_of, is_disk
 from trueup.core.property_strings import (
     canonical,
@@ -41,9 +41,6 @@ __all__ = [
     "show",
     "wanted_size",
 ]
-
-Wanted = str | Mapping[str, str]
-"""What a manifest says about one key: PVE's text, or a map of its subkeys. '' or an empty map: the key must go."""
 
 MASK = "**********"
 """What PVE shows instead of a secret, and what we show."""

@@ -7,6 +7,7 @@ From the format definitions of qemu-server (PVE::QemuServer, ::Drive, ::CPUConfi
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -144,6 +145,7 @@ _NUMBERED = re.compile(r"(.*?)([0-9]+)")
 NUMBERED_FAMILIES = frozenset({"audio", "dev", "hostpci", "ipconfig", "net", "rng", "smbios", "usb", "virtiofs"})
 
 
+@lru_cache(maxsize=1024)  # a plan asks several times for each of a few dozen keys of thousands of guests
 def format_of(guest_type: GuestType, key: str) -> Format:
     """The format of one config key; plain text if PVE has no subkeys for it."""
     qemu = guest_type is GuestType.QEMU
@@ -160,6 +162,7 @@ def format_of(guest_type: GuestType, key: str) -> Format:
     return table.get(key) or _BOTH.get(key, _TEXT)
 
 
+@lru_cache(maxsize=1024)
 def is_disk(guest_type: GuestType, key: str) -> bool:
     """Whether a key holds a volume: a disk, a CD-ROM, a mount point, a root volume, an unused volume."""
     pattern = _QEMU_DISK_KEY if guest_type is GuestType.QEMU else _LXC_DISK_KEY
