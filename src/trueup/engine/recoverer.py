@@ -195,18 +195,26 @@ class Recoverer:
                 if raised is not None:
                     changed[one.view.op_id] = raised
         if len(changed) < len(again):
-            self._deck.tell(What.WAITING, f"waiting before {len(again) - len(changed)} operations are looked at again")
-            await self._deck.clock.sleep(self._pause_s(again, changed))
+            await self._pause(again, changed)
         return changed
+
+    async def _pause(self, again: Sequence[Judged], changed: Mapping[OpId, OpView]) -> None:
+        """Wait for the next look, and say so: a person sees why nothing seems to happen."""
+        pause_s = self._pause_s(again, changed)
+        left = max((self._left_s(one.view) for one in again if one.view.op_id not in changed), default=0.0)
+        more = f" ({left:.0f} s are left of the settle time)" if left > pause_s else ""
+        count = len(again) - len(changed)
+        whose = "the request of 1 operation" if count == 1 else f"the requests of {count} operations"
+        self._deck.tell(What.WAITING, f"waiting {max(1.0, pause_s):.0f} s: {whose} may still arrive{more}")
+        await self._deck.clock.sleep(pause_s)
+
+    def _left_s(self, view: OpView) -> float:
+        """How much of an operation's settle time is left, at the most."""
+        return self._since[view.op_id] + self._settle_s(view, frozenset()) - self._deck.clock.monotonic()
 
     def _pause_s(self, again: Sequence[Judged], changed: Mapping[OpId, OpView]) -> float:
         """Until the next look: the shortest remaining settle time, within the usual pace."""
-        now = self._deck.clock.monotonic()
-        left = [
-            self._since[one.view.op_id] + self._settle_s(one.view, frozenset()) - now
-            for one in again
-            if one.view.op_id not in changed
-        ]
+        left = [self._left_s(one.view) for one in again if one.view.op_id not in changed]
         return min(limits.RECOVERY_LOOK_S, max(0.1, min(left, default=0.1)))
 
     def _forget(self, one: Judged) -> None:
