@@ -241,6 +241,24 @@ def _restart_pvedaemon(m: Machine, service: Service, action: Action) -> Json:
     return None
 
 
+def _restart_pveproxy(m: Machine, service: Service, action: Action) -> Json:
+    """Its connections die with it, and the requests that it still had with them; pvedaemon goes on."""
+    node = _node(m, action)
+    group = ("pveproxy", node.name)
+    for proc in m.kernel.group(group):
+        m.kernel.kill(proc)
+    m.kernel.thaw(group)
+    service.hang_up_all(node.name)
+    return None
+
+
+def _duration(m: Machine, service: Service, action: Action) -> Json:
+    """How many PVE-seconds tasks of this `type` take from now on."""
+    del service
+    m.durations[str(action.get("type"))] = float(str(action.get("seconds")))
+    return None
+
+
 def _pause_task(m: Machine, service: Service, action: Action) -> Json:
     """A worker stands still; it keeps its locks."""
     del service
@@ -334,6 +352,8 @@ def _clear_faults(m: Machine, service: Service, action: Action) -> Json:
 
 
 _ACTIONS: Mapping[str, Callable[[Machine, Service, Action], Json]] = {
+    "restart_pveproxy": _restart_pveproxy,
+    "duration": _duration,
     "node_down": _node_down, "node_up": _node_up, "reboot": _reboot, "quorum": _quorum, "freeze": _freeze,
     "thaw": _thaw, "restart_pvedaemon": _restart_pvedaemon, "pause_task": _pause_task, "resume_task": _resume_task,
     "kill_task": _kill_task, "rotate_tasks": _rotate, "forget_tasks": _forget_tasks, "clock": _clock, "lock": _lock,

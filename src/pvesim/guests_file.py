@@ -14,7 +14,7 @@ from pvesim.guests import Guest, Hand
 from pvesim.machine import Machine
 from pvesim.ops_create import complete_by_hand
 from pvesim.ops_destroy import free_quietly
-from pvesim.properties import ALLOCATE, GIB, VOLID, file_of, is_cdrom, lookup, parse_size
+from pvesim.properties import ALLOCATE, GIB, VOLID, file_of, lookup, parse_size
 from pvesim.storage import DEFAULT_TEMPLATE, Storage
 from pvesim.texts import Config, digest_of
 from pvesim.tokens import Token
@@ -93,6 +93,8 @@ def add_tokens(m: Machine, spec: Raw) -> None:
         user, _, tokenid = str(raw["id"]).partition("!")
         given = raw.get("privs", raw.get("privileges"))
         privileges = frozenset(str(p) for p in cast("list[object]", given)) if isinstance(given, list) else None
+        if privileges is not None:
+            m.tokens.privileges[user] = privileges
         m.tokens.add(Token(user=user, tokenid=tokenid, secret=str(raw["secret"]), privileges=privileges))
     for user in cast("list[object]", spec.get("users", [])):
         m.tokens.users.add(str(user))
@@ -146,6 +148,9 @@ def _make_bases(m: Machine, guest: Guest, values: dict[str, str]) -> None:
 def _merge(m: Machine, raw: Raw, guest: Guest) -> None:
     node = raw.get("node")
     if node is not None and str(node) != guest.node:
+        if str(node) not in m.cluster.nodes:
+            raise BadSpec(f"unknown node {node!r}")
+        m.storages.move(guest.vmid, str(node))
         m.guests.move(guest, str(node))
     before = guest.text
     config = guest.config.copy()
@@ -196,9 +201,9 @@ def _volume_or_text(m: Machine, guest: Guest, key: str, raw: str) -> str:
         return fill(filling, key, raw)
     volid = file_of(raw)
     parsed = VOLID.match(volid)
-    if parsed is None or parsed[1] not in m.storages.defined or is_cdrom(raw):
+    if parsed is None or parsed[1] not in m.storages.defined:
         return raw
-    if not ALLOCATE.match(volid) and m.storages.find(volid, guest.node) is None:
+    if parsed[2] != "cloudinit" and not ALLOCATE.match(volid) and m.storages.find(volid, guest.node) is None:
         size = lookup(raw, "size")
         m.storages.add(volid, guest.node, parse_size(size) if size else 8 * GIB, m.now)
         return raw

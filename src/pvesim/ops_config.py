@@ -26,7 +26,7 @@ CONFIG_S = 0.2
 DISK_S = 1.0
 NOT_OPTIONS = frozenset({"digest", "delete", "revert", "skiplock", "force", "background_delay", "node", "vmid"})
 PLUGGED = re.compile(
-    r"^(name|description|tags|onboot|protection|startup|hookscript|autostart|shares|boot|bootdisk|migrate_.*"
+    r"^(name|description|tags|onboot|protection|startup|shares|balloon|cpulimit|cpuunits|migrate_.*"
     r"|net\d+|scsi\d+|virtio\d+|unused\d+|ide2|ipconfig\d+|ci[a-z]+|nameserver|searchdomain|sshkeys|lock"
     r"|vmstatestorage)$"
 )
@@ -70,10 +70,8 @@ def put(m: Machine, call: Call) -> Steps[Json]:
     key = yield from daemon_flock(m, call, call.guest_type, call.vmid)
     guest = m.guests.need(call.guest_type, call.node, call.vmid)
     _check(guest, change)
-    try:
-        apply_change(m, guest, change, hand=call.hand())
-    finally:
-        release(m, call, key)
+    apply_change(m, guest, change, hand=call.hand())
+    release(m, call, key)
     return None
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from pvesim.allocation import is_volume_key
 from pvesim.guests import Guest, Hand
 from pvesim.kernel import Steps
 from pvesim.machine import Call, Machine
+from pvesim.properties import file_of
 from pvesim.wire import Json, died
 from pvesim.workers import Job, TaskError, Work, fork, reloaded
 
@@ -46,6 +48,9 @@ def _start(job: Job, kind: str, vmid: int) -> Steps[None]:
         guest.need_unlocked()
     if guest.running:
         raise TaskError(f"{'VM' if kind == 'qemu' else 'CT'} {vmid} already running")
+    for key, raw in sorted(guest.values.items()):
+        if is_volume_key(kind, key) and file_of(raw).partition(":")[0] in job.m.storages.defined:
+            job.m.storages.need(file_of(raw), job.node)
     job.orphan = partial(_running, job.m, guest, job.hand)
     yield from job.work(0.2)
     if guest.config.pending or guest.config.pending_delete:

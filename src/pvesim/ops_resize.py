@@ -22,13 +22,11 @@ def resize(m: Machine, call: Call) -> Steps[Json]:
     call.who.need(f"/vms/{call.vmid}", "VM.Config.Disk")
     if call.guest_type == "lxc":
         key = yield from daemon_flock(m, call, "lxc", call.vmid)
-        try:
-            guest = m.guests.need("lxc", call.node, call.vmid)
-            guest.need_unlocked()
-            _check_digest(guest, call)
-            _new_size(m, guest, call)
-        finally:
-            release(m, call, key)
+        guest = m.guests.need("lxc", call.node, call.vmid)
+        guest.need_unlocked()
+        _check_digest(guest, call)
+        _new_size(m, guest, call)
+        release(m, call, key)
     work = Work(type="resize", id=str(call.vmid), seconds=RESIZE_S, body=lambda job: _worker(job, call))
     upid = yield from fork(m, call, work)
     return upid

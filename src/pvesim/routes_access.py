@@ -41,7 +41,7 @@ def create_token(m: Machine, call: Call) -> Json:
     if f"{user}!{tokenid}" in m.tokens.tokens:
         raise bad_parameters({"tokenid": "Token already exists."})
     _writable(m, call)
-    token = make_token(user, tokenid, call.params, m.rng)
+    token = make_token(m.tokens, (user, tokenid), call.params, m.rng)
     m.tokens.add(token)
     call.hand().touched()
     info = {key: value for key, value in token.row().items() if key != "tokenid"}
@@ -57,7 +57,7 @@ def update_token(m: Machine, call: Call) -> Json:
     token.comment = call.params.get("comment", token.comment)
     if "privsep" in call.params:
         token.privsep = call.flag("privsep")
-        token.privileges = frozenset() if token.privsep else None
+        token.privileges = frozenset() if token.privsep else m.tokens.privileges.get(token.user)
     call.hand().touched()
     row = token.row()
     del row["tokenid"]

@@ -148,6 +148,15 @@ class Storages:
         found = self.need(volid, node)
         self.volumes[found.place, volid] = replace(found, size=size)
 
+    def move(self, vmid: int, node: str) -> None:
+        """Bring a guest's local volumes to another node, as a migration does."""
+        for volume in self.owned(vmid):
+            if volume.place not in {SHARED, node}:
+                del self.volumes[volume.place, volume.volid]
+                del self.by_vmid[vmid][volume.place, volume.volid]
+                self.volumes[node, volume.volid] = replace(volume, place=node)
+                self.by_vmid[vmid][node, volume.volid] = None
+
     def owned(self, vmid: int) -> list[Volume]:
         """All volumes with this guest number in their name."""
         return [self.volumes[key] for key in self.by_vmid.get(vmid, {})]

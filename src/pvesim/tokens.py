@@ -97,10 +97,11 @@ def identify(known: Mapping[str, Token], authorization: str | None, clock: float
 
 @dataclass(slots=True)
 class TokenBook:
-    """The tokens of the cluster, by full id."""
+    """The tokens of the cluster, by full id; `privileges` has the users who may not do everything."""
 
     tokens: dict[str, Token] = field(default_factory=dict[str, Token])
     users: set[str] = field(default_factory=lambda: {"root@pam"})
+    privileges: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
 
     def add(self, token: Token) -> None:
         """Put a token in, its user with it."""
@@ -124,15 +125,16 @@ class TokenBook:
         return [token for token in self.tokens.values() if token.user == user]
 
 
-def make_token(user: str, tokenid: str, params: Mapping[str, str], rng: random.Random) -> Token:
+def make_token(book: TokenBook, name: tuple[str, str], params: Mapping[str, str], rng: random.Random) -> Token:
     """A token as POST asks for it; with privsep=1 (the default) it has no rights of its own yet."""
+    user, tokenid = name
     privsep = params.get("privsep", "1") == "1"
     return Token(
         user=user,
         tokenid=tokenid,
         secret=new_uuid(rng),
         privsep=privsep,
-        privileges=frozenset() if privsep else None,
+        privileges=frozenset() if privsep else book.privileges.get(user),
         expire=int(params.get("expire", "0")),
         comment=params.get("comment"),
     )

@@ -122,7 +122,7 @@ def test_task_fails_with_part_of_the_effect():
 )
 def test_task_ok_without_effect(method, path, params):
     sim = Sim(VM, CT)
-    before = [row for row in sim.world.state()["guests"]]
+    before = sim.world.state()["guests"]
     volumes = sim.world.state()["volumes"]
     sim.fault("task_ok_without_effect", method=method, path=f"{path}$")
     assert sim.task(method, path, **params) == "OK"

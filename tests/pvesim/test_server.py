@@ -11,11 +11,14 @@ import time
 import aiohttp
 import pytest
 
+TLS_CLOSE_S = 0.2  # the client closes its TLS connections in the background
+
 
 class Server:
     def __init__(self, *arguments):
         command = [sys.executable, "-m", "pvesim", "--json", "--time-scale", "0.02", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
         self.info = json.loads(self.process.stdout.readline())
         self.header = {"Authorization": f"PVEAPIToken={self.info['token_id']}={self.info['token_secret']}"}
 
@@ -39,6 +42,7 @@ class Server:
                         return answer, text, time.monotonic() - begin
 
                 await story(call)
+            await asyncio.sleep(TLS_CLOSE_S)
 
         asyncio.run(told())
 
@@ -81,7 +85,7 @@ def test_from_nothing_to_a_running_guest(server):
         assert json.loads(text)["data"]["status"] == "running"
         _, text, _ = await call("GET", "/_sim/mutations", base="")
         rows = json.loads(text)["mutations"]
-        assert [set(row) for row in rows][0] == {"seq", "time", "method", "path", "params", "user", "upid", "effect"}
+        assert set(rows[0]) == {"seq", "time", "method", "path", "params", "user", "upid", "effect"}
         assert rows[0]["upid"] == upid
         assert abs(rows[0]["time"] - time.time()) < 60
         _, text, _ = await call("GET", "/_sim/state", base="")
@@ -167,17 +171,16 @@ def test_many_requests_at_once_and_keep_alive(server):
                     return answer.status
 
             assert set(await asyncio.gather(*(one() for _ in range(200)))) == {200}
+        await asyncio.sleep(TLS_CLOSE_S)
 
     server.run(story)
 
 
 def test_files_and_bad_files(tmp_path):
     guests = tmp_path / "guests.json"
-    guests.write_text(json.dumps({
-        "nodes": ["a1", "b2"],
-        "guests": [{"type": "lxc", "vmid": 105, "node": "b2", "name": "ct", "status": "running", "config": {"memory": 64}}],
-        "tokens": [{"id": "agent@pve!ag", "secret": "given"}],
-    }))  # fmt: skip
+    guest = {"type": "lxc", "vmid": 105, "node": "b2", "name": "ct", "status": "running", "config": {"memory": 64}}
+    tokens = [{"id": "agent@pve!ag", "secret": "given"}]
+    guests.write_text(json.dumps({"nodes": ["a1", "b2"], "guests": [guest], "tokens": tokens}))
     faults = tmp_path / "faults.jsonl"
     faults.write_text('{"fault": "error_595", "method": "GET", "path": "version"}\n')
     server = Server("--guests", str(guests), "--faults", str(faults), "--seed", "7")
@@ -191,13 +194,16 @@ def test_files_and_bad_files(tmp_path):
     assert server.info["token_id"] == "agent@pve!ag"
     assert server.stop() == (0, "")
     guests.write_text("[]")
-    bad = subprocess.run([sys.executable, "-m", "pvesim", "--guests", str(guests)], capture_output=True, text=True)
+    bad = subprocess.run(
+        [sys.executable, "-m", "pvesim", "--guests", str(guests)], capture_output=True, text=True, check=False
+    )
     assert bad.returncode == 2
     assert bad.stderr.startswith("pvesim: ")
 
 
 def test_friendly_lines_and_interrupt():
     process = subprocess.Popen([sys.executable, "-m", "pvesim"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     assert process.stdout.readline().startswith("pvesim listens on https://127.0.0.1:")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
