@@ -25,8 +25,8 @@ SIZE_SLACK = 4 * 1024**2
 """Storages round a size up to their own unit, at most LVM's extent of 4 MiB: that much more is no difference."""
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": GIB, "T": 1024**4}
-_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)([KMGT]?)")
-_NEW_VOLUME = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):([0-9]{1,18}(?:\.[0-9]{1,18})?)")
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,20})?)([KMGT]?)")
+_NEW_VOLUME = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):([0-9]{1,18}(?:\.[0-9]{1,20})?)")
 _CLOUDINIT = re.compile(r"(?:[0-9]+/)?vm-[0-9]+-cloudinit(?:\.[a-z0-9]+)?")
 
 
@@ -128,7 +128,7 @@ def same_volume(guest_type: GuestType, key: str, want: Wanted, have: str) -> boo
             continue
         effective = old.options.get(name, defaults.get(name))
         if not value:
-            if name in old.options:
+            if old.options.get(name):
                 return False
         elif effective is None or not same_value(name, _option(name, value), effective):
             return False

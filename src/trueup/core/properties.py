@@ -71,6 +71,8 @@ def satisfied(guest_type: GuestType, key: str, want: Wanted, have: str | None) -
     effective = default_of(guest_type, key) if have is None else have
     if effective is None:
         return False
+    if isinstance(want, str) and want.strip() == effective.strip():
+        return True
     fmt = format_of(guest_type, key)
     if fmt.shape is Shape.DISK:
         return disks.same_volume(guest_type, key, want, effective) and disks.same_size(guest_type, key, want, effective)
@@ -151,7 +153,7 @@ def _same_properties(guest_type: GuestType, key: str, want: Wanted, have: str) -
 
 def _same_subkey(key: str, name: str, want: str, have: str | None, defaults: Mapping[str, str]) -> bool:
     if not want.strip():
-        return have is None
+        return not (have or "").strip()
     effective = defaults.get(name) if have is None else have
     if effective is None:
         return False
