@@ -31,6 +31,16 @@ CASES: dict[str, list[tuple[Effect, str, str, int, str]]] = {
     "not authenticated": [(Effect.NOT_SENT, "DELETE", GUEST, 401, "No ticket")],
     "not permitted": [
         (Effect.NOT_SENT, "DELETE", GUEST, 403, "Permission check failed (/vms/105, VM.Allocate)"),
+        (
+            Effect.NOT_SENT,
+            "PUT",
+            GUEST + "/config",
+            403,
+            "Permission check failed (/vms/105, VM.Config.Disk|VM.Config.CPU)",
+        ),
+    ],
+    "not permitted halfway": [
+        (Effect.UNKNOWN, "PUT", GUEST + "/config", 403, "Permission check failed (/mapping/pci/gpu, Mapping.Use)"),
     ],
     "no such call": [(Effect.NOT_SENT, "POST", CT + "/config", 501, "Method 'POST ..' not implemented")],
     "config write with a bad value": [
@@ -111,7 +121,7 @@ CASES: dict[str, list[tuple[Effect, str, str, int, str]]] = {
         (Effect.REFUSED, "DELETE", GUEST, 500, "VM 105 is running - destroy failed"),
         (Effect.REFUSED, "DELETE", CT, 500, "unable to destroy CT 105 - container is running"),
     ],
-    "in HA or replication": [
+    "managed by HA": [
         (
             Effect.REFUSED,
             "DELETE",
@@ -144,12 +154,21 @@ CASES: dict[str, list[tuple[Effect, str, str, int, str]]] = {
     "already that size": [(Effect.REFUSED, "PUT", CT + "/resize", 500, "disk is already at specified size")],
     "no such token": [
         (Effect.REFUSED, "DELETE", "/access/users/a@pve/token/x1", 500, "no such token 'x1' for user 'a@pve'"),
+        (
+            Effect.REFUSED,
+            "DELETE",
+            "/access/users/a@pve/token/x1",
+            500,
+            "deleting token failed: no such token 'x1' for user 'a@pve'",
+        ),
     ],
     "anything else": [
         # Each of these is close to a row and is none.
         (Effect.UNKNOWN, "PUT", GUEST + "/config", 500, FLOCK + "\nand more"),
         (Effect.UNKNOWN, "PUT", GUEST + "/config", 500, "clone failed: " + FLOCK),
         (Effect.UNKNOWN, "POST", CT + "/clone", 500, CT_FLOCK),  # may have locked the source by then
+        (Effect.UNKNOWN, "POST", CT + "/clone", 500, "snapshot 'nosuch' does not exist"),
+        (Effect.UNKNOWN, "PUT", GUEST + "/config", 500, "only root can set 'usb0' config for real devices"),
         (Effect.UNKNOWN, "POST", CREATE, 500, "got no worker upid - start worker failed"),
         (Effect.UNKNOWN, "PUT", GUEST + "/config", 500, "can't remove drive 'scsi0' - protection mode enabled"),
         (Effect.UNKNOWN, "PUT", GUEST + "/config", 500, "volume 'local:iso/a.iso' does not exist"),
@@ -260,7 +279,8 @@ def test_foreign_text_becomes_one_bounded_printable_line() -> None:
     [
         ("POST", "/nodes/pve1/lxc", Target.CREATE),
         ("DELETE", GUEST, Target.DESTROY),
-        ("POST", CT + "/clone", Target.CLONE),
+        ("POST", CT + "/clone", Target.CT_CLONE),
+        ("POST", GUEST + "/clone", Target.CLONE),
         ("PUT", GUEST + "/config", Target.CONFIG),
         ("PUT", GUEST + "/snapshot/s1/config", Target.CONFIG),
         ("DELETE", GUEST + "/snapshot/s1", Target.SNAPSHOT),

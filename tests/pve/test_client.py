@@ -21,14 +21,23 @@ from tests.pve.fakes import (
 from tests.pve.servers import SteppedClock, run
 from trueup import ports
 from trueup.adapters.pve import PveClient
-from trueup.adapters.pve_api import DAEMON_READS_PER_NODE
+from trueup.adapters.pve_api import DAEMON_READS_PER_NODE, MUTATION_ANSWER_MAX_BYTES
 from trueup.adapters.pve_endpoints import ENDPOINT_REST_S
+from trueup.adapters.pve_http import HEADER_MAX_BYTES, KEEP_ALIVE_S
 from trueup.adapters.pve_keeper import PveKeeper
 from trueup.adapters.pve_wire import HttpAnswer, HttpRequest
 from trueup.model.errors import Absent, BadInput, NotSent, ReadFailed, Refused, Unknown
 from trueup.model.guests import Power
 from trueup.model.ids import GuestType, NodeName, TokenId, Upid, Vmid
-from trueup.model.limits import READ_TRIES, READS_AT_ONCE, READS_PER_NODE, TASK_PAGE, TASK_PAGES_MAX
+from trueup.model.limits import (
+    ANSWER_MAX_BYTES,
+    ERROR_TEXT_MAX,
+    READ_TRIES,
+    READS_AT_ONCE,
+    READS_PER_NODE,
+    TASK_PAGE,
+    TASK_PAGES_MAX,
+)
 from trueup.model.pve import Call, Done
 
 A, B, C = ENDPOINTS = ("https://pve1:8006", "https://pve2:8006", "https://pve3:8006")
@@ -51,6 +60,13 @@ def test_the_client_is_what_the_engine_asks_for() -> None:
                 assert inspect.iscoroutinefunction(wanted) == inspect.iscoroutinefunction(found), name
     pve: ports.Pve = client(script())
     assert pve.token == "agent@pve!epoch1"
+
+
+def test_limits_lean_on_each_other() -> None:
+    assert DAEMON_READS_PER_NODE < READS_PER_NODE < READS_AT_ONCE
+    assert KEEP_ALIVE_S < 5  # PVE's own
+    assert MUTATION_ANSWER_MAX_BYTES < ANSWER_MAX_BYTES
+    assert HEADER_MAX_BYTES > ERROR_TEXT_MAX  # a reason phrase holds a whole error text
 
 
 # --- reads over several endpoints

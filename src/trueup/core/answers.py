@@ -30,6 +30,7 @@ class Target(StrEnum):
 
     CREATE = "create"
     CLONE = "clone"
+    CT_CLONE = "ct_clone"
     CONFIG = "config"
     RESIZE = "resize"
     MOVE = "move"
@@ -46,7 +47,8 @@ _GUEST = r"/nodes/[^/]+/(qemu|lxc)/\d+"
 _TARGETS: tuple[tuple[str, str, Target], ...] = (
     ("POST", r"/nodes/[^/]+/(qemu|lxc)", Target.CREATE),
     ("DELETE", _GUEST, Target.DESTROY),
-    ("POST", _GUEST + r"/clone", Target.CLONE),
+    ("POST", r"/nodes/[^/]+/qemu/\d+/clone", Target.CLONE),
+    ("POST", r"/nodes/[^/]+/lxc/\d+/clone", Target.CT_CLONE),
     ("POST|PUT", _GUEST + r"/(config|unlink|cloudinit|snapshot/[^/]+/config)", Target.CONFIG),
     ("PUT", _GUEST + r"/resize", Target.RESIZE),
     ("POST", _GUEST + r"/(move_disk|move_volume)", Target.MOVE),
@@ -94,6 +96,7 @@ _ANY_STATUS: frozenset[int] = frozenset()
 _ANY_TARGET: frozenset[Target] = frozenset()
 _BROKEN_OFF = frozenset({596, 597, 598, 599})
 _ON_A_GUEST = frozenset(Target) - {Target.CREATE, Target.TOKEN, Target.OTHER}
+_CLONES = frozenset({Target.CLONE, Target.CT_CLONE})
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,15 +147,15 @@ _ID = r"\d+"
 _NAME = r"'[^']*'"
 _GUEST_FLOCK = rf"'/(var|run)/lock/(qemu-server/lock-{_ID}\.conf|lxc/pve-config-{_ID}\.lock)'"
 
-_NO_SUCH_TOKEN = rf"no such token {_NAME} for user {_NAME}"
+_NO_SUCH_TOKEN = rf"(deleting token failed: )?no such token {_NAME} for user {_NAME}"
 
 _REFUSALS: tuple[Rule, ...] = (
     _refusal(
         "vmid taken",
         rf"(unable to (create|restore) (VM|CT) {_ID} - )?(VM|CT) {_ID} already exists on node {_NAME}"
         rf"|unable to create (VM|CT) {_ID}: config file already exists",
-        frozenset({Target.CREATE, Target.CLONE}),
-        "the vmid is reserved before anything is allocated",
+        _CLONES | {Target.CREATE},
+        "the vmid is reserved before anything is allocated; a container's clone gives its source's lock back",
         "choose another vmid, or adopt the guest that has it",
     ),
     _refusal(
@@ -181,8 +184,8 @@ _REFUSALS: tuple[Rule, ...] = (
         "clone source busy",
         rf"can't lock file '/var/lock/qemu-server/lock-{_ID}\.conf' - got timeout",
         Target.CLONE,
-        "QEMU clones wait a second for the locks of source and target before they write; containers are not listed,"
-        " since theirs lock the source's config first",
+        "QEMU clones wait a second for the locks of source and target before they write; container clones are not"
+        " listed, since they have locked the source's config by then",
         "another task works on the source: try again when it has ended",
     ),
     _refusal(
@@ -196,7 +199,7 @@ _REFUSALS: tuple[Rule, ...] = (
     _refusal(
         "no quorum",
         r"cluster not ready - no quorum\?",
-        frozenset({Target.CREATE, Target.CLONE, Target.POWER, Target.MIGRATE}),
+        _CLONES | {Target.CREATE, Target.POWER, Target.MIGRATE},
         "quorum is checked first in these calls; others find out halfway",
         "the cluster has lost its quorum",
     ),
@@ -213,7 +216,7 @@ _REFUSALS: tuple[Rule, ...] = (
         "a running guest is not destroyed; checked before the fork",
     ),
     _refusal(
-        "in HA or replication",
+        "managed by HA",
         rf"unable to (remove|destroy) (VM|CT) {_ID} - used in HA resources and purge parameter not set\.?",
         Target.DESTROY,
         "checked before the fork",
@@ -243,7 +246,7 @@ _REFUSALS: tuple[Rule, ...] = (
     _refusal(
         "no such storage",
         rf"storage {_NAME} does not exist",
-        frozenset({Target.CREATE, Target.CLONE}),
+        _CLONES | {Target.CREATE},
         "storages are looked up before the vmid is reserved",
     ),
     _refusal(
@@ -252,12 +255,12 @@ _REFUSALS: tuple[Rule, ...] = (
         r"|parameter 'storage' not allowed for linked clones"
         rf"|snapshot {_NAME} does not exist",
         Target.CLONE,
-        "the source's disks are checked before the target's config is made",
+        "the source's disks are checked before the target's config is made; container clones check them after it",
     ),
     _refusal(
         "no such target node",
         rf"no such cluster node {_NAME}",
-        frozenset({Target.CLONE, Target.MIGRATE}),
+        _CLONES | {Target.MIGRATE},
         "checked first",
     ),
     _refusal(
@@ -322,6 +325,15 @@ TABLE: tuple[Rule, ...] = (
         statuses=frozenset({401}),
         why="the token is checked before the call is looked at, at every hop",
         remedy="check the API token and its secret; it may have expired or been deleted",
+    ),
+    Rule(
+        name="not permitted halfway",
+        effect=Effect.UNKNOWN,
+        statuses=frozenset({403}),
+        targets=frozenset({Target.CONFIG}),
+        text=r"Permission check failed \(/mapping/.*",
+        why="the use of mapped devices is checked when the turn of their key comes; others may be stored by then",
+        remedy="give the API token's user the privilege that PVE names",
     ),
     Rule(
         name="not permitted",
