@@ -79,8 +79,9 @@ def add_storages(m: Machine, spec: Raw) -> None:
         kind = raw.get("type") or ("rbd" if shared else "dir" if "vztmpl" in parts else "lvmthin")
         m.storages.defined[name] = Storage(name=name, kind=str(kind), shared=shared, content=tuple(parts))
     given = spec.get("templates", spec.get("container_templates"))
-    wanted = [str(v) for v in cast("list[object]", given)] if isinstance(given, list) else [DEFAULT_TEMPLATE]
-    for volid in wanted:
+    wanted = cast("list[object]", given) if isinstance(given, list) else [DEFAULT_TEMPLATE]
+    for item in wanted:
+        volid = str(cast("Raw", item)["volid"]) if isinstance(item, dict) else str(item)
         parsed = VOLID.match(volid)
         if parsed is not None and parsed[1] in m.storages.defined:
             for node in m.cluster.nodes:

@@ -186,7 +186,8 @@ def _cdrom(m: Machine, plan: Plan, raw: str, node: str) -> str:
 
 def _qemu_worker(job: Job, plan: Plan) -> Steps[None]:
     m, source, newid = job.m, plan.source, plan.newid
-    job.log(f"creating a clone of VM {source.vmid} with ID {newid}")
+    if m.is_9:
+        job.log(f"creating a clone of VM {source.vmid} with ID {newid}")
     yield from job.flock("qemu", newid, FLOCK_S)
     holder = m.guests.guests.get(newid)
     if holder is not None and (holder.node, holder.type) == (job.node, "qemu"):
@@ -237,7 +238,8 @@ def _unlock_container(job: Job, plan: Plan) -> None:
 
 def _lxc_worker(job: Job, plan: Plan) -> Steps[None]:
     m, newid = job.m, plan.newid
-    job.log(f"creating a clone of container {plan.source.vmid} with ID {newid}")
+    if m.is_9:
+        job.log(f"creating a clone of container {plan.source.vmid} with ID {newid}")
     filling = Filling(m=m, guest_type="lxc", node=job.node, vmid=newid, log=job.log)
     try:
         yield from job.flock("lxc", newid)

@@ -7,7 +7,9 @@ something is due, and decides nothing about PVE except what PVE's web server dec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import ssl
 import time
 from collections.abc import Mapping
@@ -20,10 +22,13 @@ from urllib.parse import parse_qsl
 import trustme
 from aiohttp import web
 
-from pvesim.wire import Answer, Hangup, Request, Response
+from pvesim.wire import Answer, Delivery, Hangup, Request, Response
 from pvesim.world import World
 
+LOG = logging.getLogger("pvesim")
 API = "/api2/json"
+LOOPBACK = "127.0.0."
+MAX_LOOPBACK = 254
 MAX_BODY = 512 * 1024
 FIRST_ERROR = 400  # such an answer closes the connection
 FORM = "application/x-www-form-urlencoded"
@@ -50,7 +55,7 @@ class Driver:
 
     def step(self) -> None:
         """Let happen what is due, hand answers out, and set the alarm for the next instant."""
-        for delivery in self.world.advance(time.time()):
+        for delivery in self._advance():
             future = self.waiting.pop(delivery.ticket, None)
             if future is not None and not future.done():
                 future.set_result(delivery.answer)
@@ -61,6 +66,14 @@ class Driver:
         if due is not None:
             loop = asyncio.get_running_loop()
             self.timer = loop.call_later(max(0.0, due - time.time()), self.step)
+
+    def _advance(self) -> list[Delivery]:
+        """What is due now; a defect of the simulator ends one process in it, not the server."""
+        try:
+            return self.world.advance(time.time())
+        except Exception:
+            LOG.exception("a defect of the simulator")
+            return []
 
     async def ask(self, request: Request) -> Answer:
         """Put a request in and wait for its answer; a client that goes away is reported and nothing else."""
@@ -112,10 +125,15 @@ def _text(value: object) -> str:
 
 
 def _entry_node(world: World, request: web.Request) -> str:
-    """The node that is addressed: by its name in the Host header, else the first."""
-    name = request.host.partition(":")[0]
+    """The node that is addressed: by its name in the Host header, or by its loopback address, else the first."""
     names = world.node_names()
-    return name if name in names else names[0]
+    name = request.host.partition(":")[0]
+    if name in names:
+        return name
+    local = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    address = str(local[0]) if local else ""
+    number = int(address.rpartition(".")[2]) if address.startswith(LOOPBACK) else 1
+    return names[number - 1] if number <= len(names) else names[0]
 
 
 async def _api(request: web.Request) -> web.StreamResponse:
@@ -200,7 +218,8 @@ async def _sim_change(request: web.Request) -> web.Response:
         results: list[object] = []
         for body in bodies:
             if what == "faults":
-                driver.world.add_fault(body)
+                for fault in cast("list[Mapping[str, object]]", body.get("faults", [body])):
+                    driver.world.add_fault(fault)
             elif what == "guests":
                 driver.world.put_guests(body)
             else:
@@ -236,10 +255,17 @@ class Running:
         await self.runner.cleanup()
 
 
+def _addresses(world: World, host: str) -> list[str]:
+    """Where to listen: on loopback the second node has 127.0.0.2, and so on."""
+    count = min(len(world.node_names()), MAX_LOOPBACK) if host == f"{LOOPBACK}1" else 1
+    return [host, *(f"{LOOPBACK}{number}" for number in range(2, count + 1))]
+
+
 async def serve(world: World, *, host: str, port: int, folder: Path) -> Running:
     """Listen with a certificate of a CA made for this run; port 0 takes a free one."""
     authority = trustme.CA()
-    names = {host, "localhost", "127.0.0.1", *world.node_names()}
+    addresses = _addresses(world, host)
+    names = {"localhost", f"{LOOPBACK}1", *addresses, *world.node_names()}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     chain = authority.issue_cert(*sorted(names)).private_key_and_cert_chain_pem
     chain_file = folder / "server.pem"
@@ -252,4 +278,7 @@ async def serve(world: World, *, host: str, port: int, folder: Path) -> Running:
     site = web.TCPSite(runner, host, port, ssl_context=context)
     await site.start()
     bound = cast("tuple[str, int]", runner.addresses[0])[1]
+    for address in addresses[1:]:
+        with contextlib.suppress(OSError):  # a system that has only 127.0.0.1
+            await web.TCPSite(runner, address, bound, ssl_context=context).start()
     return Running(f"https://{host}:{bound}", ca_file, runner)

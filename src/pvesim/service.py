@@ -32,6 +32,7 @@ from pvesim.wire import (
 
 UNAUTHORIZED, UNAUTHORIZED_S = 401, 3.0
 PROXY_TIMEOUT_S = 30.0
+SHORTEST_TIMEOUT_S = 5.0  # latencies are not scaled, so neither is all of the patience with them
 UNREACHABLE_S = 3.0
 SECRETS = frozenset({"password", "cipassword", "ssh-public-keys"})
 FIRST_LISTED_S, LAST_LISTED_S = 0.055, 0.180
@@ -178,7 +179,7 @@ class Service:
 
     def _await(self, call: Call, proc: Proc) -> Steps[Answer]:
         """The proxy's wait for an answer; what it waits for is not told when it gives up."""
-        ended = yield from join(proc, self.m.scaled(PROXY_TIMEOUT_S))
+        ended = yield from join(proc, max(self.m.scaled(PROXY_TIMEOUT_S), SHORTEST_TIMEOUT_S))
         if not ended:
             return response(self.m.clock(call.entry), 596, "Connection timed out")
         if isinstance(proc.value, Response | Hangup):

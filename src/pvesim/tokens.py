@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pvesim.properties import new_uuid
-from pvesim.wire import ApiError, Json, bad_parameters, died, forbidden
+from pvesim.wire import ApiError, Json, died, forbidden
 
 _HEADER = re.compile(r"^PVEAPIToken[= ](?P<user>[^@!=\s]+@[^@!=\s]+)!(?P<id>[A-Za-z][A-Za-z0-9._-]+)=(?P<secret>\S+)$")
 ALL_PRIVILEGES = (
@@ -111,7 +111,7 @@ class TokenBook:
     def need_user(self, user: str) -> None:
         """PVE's error for a user that is not there."""
         if user not in self.users:
-            raise bad_parameters({"userid": f"user '{user}' does not exist"})
+            raise died(f"no such user ('{user}')")
 
     def need(self, user: str, tokenid: str) -> Token:
         """A token that must exist."""

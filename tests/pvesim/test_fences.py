@@ -226,3 +226,25 @@ def test_parallel_clones_of_one_source():
     refused = sim.call("POST", "/nodes/pve1/lxc/800/clone", newid=802)
     assert refused.refusal == (500, "CT is locked (disk)")
     assert sim.call("GET", "/nodes/pve1/lxc/802/config").status == 500
+
+
+@pytest.mark.parametrize(
+    ("work", "answer"),
+    [
+        (("POST", f"{PATH}/status/start", {}), (200, "OK")),
+        (("POST", f"{PATH}/clone", {"newid": 901}), (200, "OK")),
+        (("POST", f"{PATH}/config", {"scsi3": "local-lvm:1"}), (500, STALE)),  # the disk has changed the text
+        (("PUT", f"{PATH}/resize", {"disk": "scsi0", "size": "2G"}), (500, STALE)),
+        (("DELETE", PATH, {}), (500, GONE)),
+    ],
+)
+def test_an_identical_put_finds_out_whether_somebody_is_at_work(work, answer):
+    sim = Sim(VM | {"config": VM["config"] | {"description": "same"}}, durations={"qmclone": 4})
+    digest = sim.config()["digest"]
+    probe = sim.call("PUT", f"{PATH}/config", description="same", digest=digest)
+    assert (probe.status, probe.seconds < 0.05) == (200, True)
+    sim.call(work[0], work[1], **work[2])
+    probe = sim.call("PUT", f"{PATH}/config", description="same", digest=digest)
+    assert probe.seconds > 0.5
+    assert probe.refusal == answer
+    assert sim.mutations()[-1]["effect"] is False

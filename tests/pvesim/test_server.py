@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 import pytest
@@ -156,6 +157,25 @@ def test_faults_and_guests_by_hand(server):
         await call("POST", "/_sim/guests", base="", json={"vmid": 300, "deleted": True})
         answer, _, _ = await call("GET", "/nodes/pve1/qemu/300/config")
         assert answer.status == 500
+
+    server.run(story)
+
+
+def test_each_node_has_an_address(server):
+    async def story(call):
+        port = server.info["url"].rpartition(":")[2]
+        await call("POST", "/_sim/control", base="", json={"action": "clock", "node": "pve2", "offset_s": -7200})
+        await call("POST", "/_sim/control", base="", json={"action": "node_down", "node": "pve1"})
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await call("GET", "/version")
+        first = server.info["url"]
+        server.info["url"] = f"https://127.0.0.2:{port}"
+        answer, _, _ = await call("GET", "/version")
+        server.info["url"] = first
+        assert answer.status == 200
+        assert parsedate_to_datetime(answer.headers["Date"]).timestamp() < time.time() - 7000
+        await call("POST", "/_sim/control", base="", json={"action": "node_up", "node": "pve1"})
+        await call("POST", "/_sim/control", base="", json={"action": "clock", "node": "pve2", "offset_s": 0})
 
     server.run(story)
 
