@@ -14,8 +14,9 @@ from tests.simulation.virtual_time import run as run_virtually
 from trueup.adapters import sqlite
 from trueup.adapters.pve import PveClient
 from trueup.adapters.pve_api import PveApi
+from trueup.adapters.pve_keeper import PveKeeper
 from trueup.engine import agent as agents
-from trueup.engine.agent import Agent, Converged, Foundation
+from trueup.engine.agent import Agent, Converged, Foundation, Incarnations
 from trueup.engine.recoverer import Report
 from trueup.model.guests import Desired
 from trueup.model.ids import TokenId
@@ -25,6 +26,8 @@ from trueup.model.settings import LimitSettings
 
 TOKEN = TokenId("agent@pve!sim")
 SECRET = "00000000-0000-0000-0000-000000000001"
+KEEPER = TokenId("root@pam!keeper")
+KEEPER_SECRET = "00000000-0000-0000-0000-000000000002"
 
 
 class SimClock:
@@ -102,10 +105,16 @@ class Run:
 
 @dataclass(kw_only=True)
 class Scenario:
-    """What is simulated. `events` are done to the world at their second of virtual time."""
+    """What is simulated. `events` are done to the world at their second of virtual time.
+
+    `then` is wanted once `desired` was reached; `between` is done to the world in that moment.
+    """
 
     spec: Mapping[str, object]
     desired: Sequence[Desired]
+    then: Sequence[Desired] | None = None
+    between: Callable[[SimCluster], None] | None = None
+    keeper: bool = False
     faults: Sequence[Mapping[str, object]] = ()
     events: Sequence[tuple[float, Callable[[SimCluster], None]]] = ()
     seed: int = 1
@@ -123,7 +132,7 @@ def simulate(scenario: Scenario, *deaths: int | None) -> Run:
 
 
 async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[int | None]) -> Run:
-    tokens = [{"id": TOKEN, "secret": SECRET}]
+    tokens = [{"id": TOKEN, "secret": SECRET}, {"id": KEEPER, "secret": KEEPER_SECRET}]
     cluster = SimCluster({"tokens": tokens, "users": ["agent@pve"], **scenario.spec}, seed=scenario.seed)
     for fault in scenario.faults:
         cluster.world.add_fault(fault)
@@ -131,11 +140,12 @@ async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[int | None]
     for at, event in scenario.events:
         loop.call_later(at, lambda event=event: (event(cluster), cluster.poke()))
     lives: list[Life] = []
+    stage = Stage()
     for number, die_at in enumerate(deaths):
         if number and scenario.before_restart is not None:
             scenario.before_restart(cluster)
             cluster.poke()
-        life = await _live(scenario, cluster, path, Mortality(die_at), seed=scenario.seed * 1000 + number)
+        life = await _live(scenario, cluster, path, Mortality(die_at), stage, seed=scenario.seed * 1000 + number)
         lives.append(life)
         if life.error is not None or not life.mortality.dead.is_set():
             break
@@ -145,11 +155,19 @@ async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[int | None]
     return Run(cluster=cluster, lives=lives, ops=ops, verification=sqlite.verify(path))
 
 
-async def _live(scenario: Scenario, cluster: SimCluster, path: Path, mortality: Mortality, seed: int) -> Life:
+@dataclass
+class Stage:
+    """How far the story has come; it outlives every incarnation, like the files that people edit."""
+
+    reached: bool = False
+
+
+async def _live(
+    scenario: Scenario, cluster: SimCluster, path: Path, mortality: Mortality, stage: Stage, seed: int
+) -> Life:
     life = Life(mortality=mortality, mutations_before=len(cluster.world.mutations()))
-    listener = Listener(notes=life.notes)
     journal = sqlite.open_journal(path, inline=True)
-    body = asyncio.ensure_future(_incarnation(scenario, cluster, journal, life, listener, seed))
+    body = asyncio.ensure_future(_incarnation(scenario, cluster, journal, life, stage, seed))
     death = asyncio.ensure_future(mortality.dead.wait())
     try:
         await asyncio.wait({body, death}, return_when=asyncio.FIRST_COMPLETED)
@@ -165,36 +183,61 @@ async def _live(scenario: Scenario, cluster: SimCluster, path: Path, mortality: 
 
 
 async def _incarnation(
-    scenario: Scenario, cluster: SimCluster, journal: sqlite.SqliteJournal, life: Life, listener: Listener, seed: int
+    scenario: Scenario,
+    cluster: SimCluster,
+    journal: sqlite.SqliteJournal,
+    life: Life,
+    stage: "Stage",
+    seed: int,
 ) -> None:
     mortality = life.mortality
     clock, entropy = SimClock(mortality), SimEntropy(seed)
 
-    async def open_pve(token: TokenId | None, secret: str) -> PveClient:
-        name = token or TOKEN
-        transport = SimTransport(
+    def transport_of(token: TokenId, secret: str) -> SimTransport:
+        return SimTransport(
             cluster,
             node=cluster.world.node_names()[0],
-            authorization=f"PVEAPIToken={name}={secret or SECRET}",
+            authorization=f"PVEAPIToken={token}={secret}",
             mortality=mortality,
         )
-        api = PveApi(transport=transport, clock=clock, endpoints=["https://pve1:8006"])
+
+    async def open_pve(token: TokenId | None, secret: str) -> PveClient:
+        name = token or TOKEN
+        api = PveApi(transport=transport_of(name, secret or SECRET), clock=clock, endpoints=["https://pve1:8006"])
         return PveClient(api=api, token=name)
 
+    incarnations = None
+    if scenario.keeper:
+        keeper_api = PveApi(transport=transport_of(KEEPER, KEEPER_SECRET), clock=clock, endpoints=["https://pve1:8006"])
+        keeper = PveKeeper(api=keeper_api, user="agent@pve")
+        incarnations = Incarnations(keeper=keeper, user="agent@pve", prefix="sim-")
     base = Foundation(
         journal=MortalPort(journal, "journal", mortality, doubled=("append", "take_epoch")),  # type: ignore[arg-type]
         open_pve=open_pve,
         clock=clock,
         entropy=entropy,
-        reporter=listener,
+        reporter=Listener(notes=life.notes),
         holder="simulation",
         limits=scenario.limits,
+        incarnations=incarnations,
     )
     agent = await Agent.begin(base)
     life.report = await agent.recover()
     life.mutations_recovered = len(cluster.world.mutations())
     async with agent.reconciler() as reconciler:
-        life.converged = await agents.apply(reconciler, agent.deck, lambda: scenario.desired, once=False)
+        if not stage.reached:
+            life.converged = await agents.apply(reconciler, agent.deck, lambda: scenario.desired, once=False)
+            if scenario.then is None:
+                return
+            assert life.converged.exit_code == 0, life.converged
+            if mortality.dead.is_set():
+                return
+            stage.reached = True
+            if scenario.between is not None:
+                scenario.between(cluster)
+                cluster.poke()
+        then = scenario.then or ()
+        life.converged = await agents.apply(reconciler, agent.deck, lambda: then, once=False)
 
 
 __all__ = ["Died", "Life", "Run", "Scenario", "simulate"]

@@ -28,13 +28,15 @@ def converged(run: Run) -> None:
 
 
 def own_effects(run: Run) -> list[Mapping[str, object]]:
-    """Mutations that changed the world and were operations: fences only write a description."""
+    """Mutations that changed the world and were operations: fences write a description, the keeper makes tokens."""
     return [row for row in run.effects() if not _is_fence(row)]
 
 
 def _is_fence(row: Mapping[str, object]) -> bool:
     params = row["params"]
     assert isinstance(params, dict)
+    if str(row["path"]).startswith("/access/"):
+        return True
     return row["method"] == "PUT" and set(params) <= {"description", "digest", "protection"} and "digest" in params
 
 

@@ -1,7 +1,8 @@
 """Small clusters and what is wanted of them: together they use every kind of operation that is carried out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from tests.simulation.cluster import SimCluster
 from tests.simulation.harness import Scenario
 from trueup.model.guests import Clone, ContainerTemplate, Desired, Power
 from trueup.model.ids import GuestType, NodeName, Vmid
@@ -81,13 +82,31 @@ CLONED_CT = Scenario(
     desired=[ct(202, source=Clone(source=Vmid(9001)), config={"memory": "1024", "rootfs": {"size": "8G"}})],
 )
 
-_MARKED = "test"
+
+def _stopped(make: Callable[..., Desired], config: Mapping[str, object]) -> Scenario:
+    """A guest that runs is to be stopped, and changed while it is at it."""
+    first = make(301)
+    then = make(301, power=Power.STOPPED, restart="allowed", config={**first.config, **config})
+    return Scenario(spec=SPEC, desired=[first], then=[then])
 
 
-def powered(kind: GuestType) -> Scenario:
-    """A guest that runs and is to be stopped."""
-    make = vm if kind is GuestType.QEMU else ct
-    return Scenario(spec=SPEC, desired=[make(301, power=Power.STOPPED, restart="allowed")])
+STOPPED_VM = _stopped(vm, {"onboot": "1", "tags": "a"})
+STOPPED_CT = _stopped(ct, {"onboot": "1", "cores": "2"})
 
+
+# Somebody kills the guest's process, edits a value and takes a guest away by hand.
+def _by_hand(cluster: SimCluster) -> None:
+    cluster.world.put_guests({"vmid": 101, "status": "stopped", "config": {"cores": 7}})
+    cluster.world.put_guests({"vmid": 201, "deleted": True})
+
+
+DRIFTED = Scenario(
+    spec=SPEC,
+    desired=[*EMPTY_VM.desired, *CONTAINER.desired],
+    then=[*EMPTY_VM.desired, *CONTAINER.desired],
+    between=_by_hand,
+)
 
 CREATING = {"empty-vm": EMPTY_VM, "container": CONTAINER, "cloned-vm": CLONED_VM, "cloned-ct": CLONED_CT}
+CHANGING = {"stopped-vm": STOPPED_VM, "stopped-ct": STOPPED_CT, "drifted": DRIFTED}
+ALL = {**CREATING, **CHANGING}

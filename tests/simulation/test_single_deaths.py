@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation import invariants
 from tests.simulation.harness import Scenario, simulate
-from tests.simulation.scenarios import CREATING
+from tests.simulation.scenarios import ALL
 
 FAULTS = {
     "no fault": (),
@@ -23,18 +23,18 @@ SHARDS = 4
 
 
 def scenario(name: str, fault: str) -> Scenario:
-    return replace(CREATING[name], faults=FAULTS[fault])
+    return replace(ALL[name], faults=FAULTS[fault])
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("name", CREATING)
+@pytest.mark.parametrize("name", ALL)
 def test_converges_without_a_death(name: str, fault: str) -> None:
     invariants.converged(simulate(scenario(name, fault)))
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("fault", ["no fault", "every reply lost"])
-@pytest.mark.parametrize("name", CREATING)
+@pytest.mark.parametrize("name", ALL)
 def test_converges_after_a_death_at_every_point(name: str, fault: str, shard: int) -> None:
     story = scenario(name, fault)
     points = len(simulate(story).lives[0].mortality.passed)
