@@ -13,6 +13,7 @@ import pytest
 from tests.journal.samples import epoch, started, succeeded
 from trueup.adapters.sqlite import open_journal, open_reader, rebuild, verify
 from trueup.model.errors import BadInput, JournalBusy, Stale
+from trueup.ports import JournalReader
 
 HOLDER = """
 import sys, pathlib
@@ -94,10 +95,11 @@ def test_readers_see_what_a_live_writer_has_committed(path):
     async def story():
         journal = open_journal(path)
         reader = open_reader(path)
+        port: JournalReader = reader
         e = await epoch(journal)
         for number in range(5):
             await journal.append(e, [started(f"op-{number}", 200 + number)])
-            assert len(await reader.in_flight()) == number + 1
+            assert len(await port.in_flight()) == number + 1
             assert verify(path).records == number + 2
         assert await reader.records() == await journal.records()
         await reader.close()

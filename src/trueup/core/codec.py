@@ -84,6 +84,7 @@ class _Version(msgspec.Struct, frozen=True, kw_only=True):
 
 # Fields and keys in sorted order: equal values give equal bytes, wherever a field stands in the source.
 _event_encoder = msgspec.json.Encoder(order="sorted")
+_event_decoder = msgspec.json.Decoder(Event)
 _body_encoder = msgspec.json.Encoder()
 _line_decoder = msgspec.json.Decoder(_Line)
 _version_decoder = msgspec.json.Decoder(_Version)
@@ -92,17 +93,22 @@ _version_decoder = msgspec.json.Decoder(_Version)
 def encode_event(event: Event) -> bytes:
     """Return the event's canonical bytes: equal events give equal bytes.
 
+    They are read back before they are believed: a record that is durable but cannot be read would end the journal.
+
     Raises:
-        BadInput: it is larger than `RECORD_MAX_BYTES`, or holds text or numbers that JSON cannot carry.
+        BadInput: it is larger than `RECORD_MAX_BYTES`, or holds what JSON cannot carry (half a surrogate pair, a value
+            of a wrong type).
     """
+    name = type(event).__name__
     try:
         data = _event_encoder.encode(event)
-    except (UnicodeEncodeError, OverflowError) as error:
-        raise BadInput(what=f"the event {type(event).__name__} cannot be written: {error}") from error
+        again = _event_decoder.decode(data)
+    except (UnicodeEncodeError, OverflowError, TypeError, msgspec.MsgspecError) as error:
+        raise BadInput(what=f"the event {name} cannot be written: {error}") from error
+    if again != event:
+        raise BadInput(what=f"the event {name} cannot be written: it would be read as another one")
     if len(data) > RECORD_MAX_BYTES:
-        raise BadInput(
-            what=f"the event {type(event).__name__} has {len(data)} bytes; a record holds {RECORD_MAX_BYTES}"
-        )
+        raise BadInput(what=f"the event {name} has {len(data)} bytes; a record holds {RECORD_MAX_BYTES}")
     return data
 
 
