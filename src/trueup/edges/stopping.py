@@ -27,15 +27,19 @@ class Stopping:
         """From now on the first signal calls this, and the second one cancels."""
         self._on_first = on_first
 
-    def _heard(self) -> None:
-        if not self.asked and self._on_first is not None:
-            self.asked = True
-            self._on_first()
-            return
+    def at_once(self) -> None:
+        """Cancel: what is in flight stays in the journal."""
         self._say("stopping at once: what is in flight stays in the journal, and the next recovery ends it")
         self.asked = True
         if self._task is not None:
             self._task.cancel()
+
+    def _heard(self) -> None:
+        if self.asked or self._on_first is None:
+            self.at_once()
+            return
+        self.asked = True
+        self._on_first()
 
     @contextmanager
     def listening(self) -> Generator[None]:

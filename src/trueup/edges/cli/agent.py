@@ -1,0 +1,158 @@
+"""`trueup agent`: the daemon. It recovers, then keeps the guests at their manifests until it is told to stop."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import click
+
+from trueup.adapters.manifests import Manifests, refuse_emptied
+from trueup.edges import incarnation
+from trueup.edges.cli.options import HELP, config_option
+from trueup.edges.cli.output import run_async, say, warn
+from trueup.edges.log import LogReporter, open_log
+from trueup.edges.parts import Parts
+from trueup.edges.stopping import Stopping
+from trueup.edges.systemd import Systemd
+from trueup.edges.web.health import Health, Phase, app
+from trueup.edges.web.serving import serving
+from trueup.engine.agent import Agent
+from trueup.engine.agent import run as keep
+from trueup.model import limits
+from trueup.model.guests import Desired
+from trueup.model.ids import Vmid
+from trueup.model.notes import Note, What
+from trueup.model.settings import Mode, Settings
+from trueup.ports import Journal, Reporter
+
+
+@click.command(context_settings=HELP)
+@config_option
+@click.pass_obj
+def agent(parts: Parts, config: Path) -> int:
+    """Recover, then keep the guests at their manifests, until SIGTERM or Ctrl-C.
+
+    Manifests are read anew on each pass; while they are broken, nothing is changed and the log says so. With
+    `[reconcile] mode = "observe"` it looks and tells, and changes nothing.
+    """
+    settings = parts.settings(config)
+    incarnation.say(settings.warnings, warn)
+    return run_async(_agent(parts, settings))
+
+
+async def _agent(parts: Parts, settings: Settings) -> int:
+    stopping = Stopping(say)
+    try:
+        with stopping.listening():
+            await _work(parts, settings, stopping)
+    except asyncio.CancelledError:
+        if not stopping.asked:
+            raise
+    return 0
+
+
+async def _work(parts: Parts, settings: Settings, stopping: Stopping) -> None:
+    clock = parts.clock()
+    log = open_log(settings.log, clock)
+    systemd = Systemd(os.environ)
+    health = Health()
+    async with incarnation.journal_for_work(parts, settings) as journal, serving(settings.http, app(health)) as url:
+        log.info("listening", url=url)
+        sources = Sources(parts.manifests(settings.manifests.path), await journal.adopted())
+        reporter = _Pulse(LogReporter(log), systemd)
+        async with (
+            _beside(systemd.watchdog(clock), sources.refresh(journal, reporter)),
+            incarnation.incarnation(parts, settings, journal, reporter, warn) as agent,
+        ):
+            health.phase, health.epoch = Phase.RECOVERING, agent.deck.epoch
+            await agent.recover()
+            health.phase = Phase.LEADING
+            systemd.ready()
+            try:
+                await _keep(agent, sources.load, settings, stopping, lambda: _told(health, systemd, log.info))
+            finally:
+                health.phase = Phase.STOPPING
+    log.info("stopped")
+
+
+async def _keep(
+    agent: Agent,
+    load: Callable[[], Sequence[Desired]],
+    settings: Settings,
+    stopping: Stopping,
+    told: Callable[[], None],
+) -> None:
+    """Make passes until a signal; then let what is on the wire be answered, but not for ever."""
+    async with agent.reconciler() as reconciler:
+
+        def wind_down() -> None:
+            told()
+            reconciler.wind_down()
+            asyncio.get_running_loop().call_later(limits.AGENT_STOP_S, stopping.at_once)
+
+        stopping.gently(wind_down)
+        await keep(
+            reconciler,
+            agent.deck,
+            load,
+            interval_s=settings.reconcile.interval_s,
+            enforce=settings.reconcile.mode is Mode.ENFORCE,
+        )
+
+
+def _told(health: Health, systemd: Systemd, say: Callable[[str], object]) -> None:
+    health.phase = Phase.STOPPING
+    systemd.stopping()
+    say("stopping")
+
+
+class Sources:
+    """The manifests, read anew on each pass, and the guests known as ours, which an empty folder must not forget."""
+
+    def __init__(self, load: Callable[[], Manifests], adopted: dict[Vmid, str]) -> None:
+        """Read through `load`."""
+        self._load = load
+        self._adopted = adopted
+
+    def load(self) -> Sequence[Desired]:
+        """What the manifests want now. Raises BadInput, then this pass is not made."""
+        manifests = self._load()
+        refuse_emptied(manifests, self._adopted)
+        return manifests.guests
+
+    async def refresh(self, journal: Journal, pulse: "_Pulse") -> None:
+        """Learn after each pass which guests are ours."""
+        while True:
+            await pulse.passed.wait()
+            pulse.passed.clear()
+            self._adopted = await journal.adopted()
+
+
+class _Pulse:
+    """Hears when a pass has ended, and passes all news on."""
+
+    def __init__(self, reporter: Reporter, systemd: Systemd) -> None:
+        self._reporter = reporter
+        self._systemd = systemd
+        self.passed = asyncio.Event()
+
+    def note(self, note: Note) -> None:
+        """See `trueup.ports.Reporter`."""
+        self._reporter.note(note)
+        if note.what in {What.PASS_ENDED, What.ALARM}:
+            self._systemd.status(note.text)
+            self.passed.set()
+
+
+@asynccontextmanager
+async def _beside(*work: Coroutine[object, object, None]) -> AsyncGenerator[None]:
+    """Do this work while the body runs; if any of it fails, the body is cancelled and the error comes out."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
