@@ -127,10 +127,10 @@ def fork(m: Machine, call: Call, work: Work) -> Steps[str]:
     """Start a worker for an API call and return its UPID once the lists know it."""
     fault = call.fault
     task = new_task(m, call.node, work, call.who.full_id)
-    if call.row is not None:
-        call.row.upid = task.upid
     yield Sleep(max(FORK_S, call.list_at - m.now - LISTING_S))
     launch(m, task, work, hand=Hand(pid=task.pid, row=call.row), fault=fault)
+    if call.row is not None:
+        call.row.upid = task.upid
     if fault is not None and fault.kind == "error_500_worker_runs":
         yield from sleep(m.scaled(FLOCK_TIMEOUT_S))
         raise died(ACTIVE_LOCK_TEXT)
@@ -142,14 +142,13 @@ def fork(m: Machine, call: Call, work: Work) -> Steps[str]:
 
 
 def new_task(m: Machine, node: str, work: Work, user: str) -> Task:
-    """A task with its id and an empty log, not yet running."""
+    """A task with its id, not yet running and not yet on disk."""
     machine = m.cluster.nodes[node]
     starttime, pstart, pid = int(machine.clock(m.now)), machine.jiffies(m.now), machine.fork_pid(m.rng)
     upid = make_upid(work.type, work.id, user, (node, pid, pstart, starttime))
     task = Task(
         upid=upid, node=node, pid=pid, pstart=pstart, starttime=starttime, type=work.type, id=work.id, user=user
     )
-    m.tasks[node].logs[upid] = task
     return task
 
 
@@ -159,6 +158,7 @@ def launch(m: Machine, task: Task, work: Work, *, hand: Hand, fault: Fault | Non
     without_effect = fault is not None and fault.kind == "task_ok_without_effect"
     steps = _nothing(job, work) if without_effect else work.body(job)
     job.proc = m.kernel.spawn(steps, worker_group(task.upid), lambda proc: _ended(job, proc))
+    m.tasks[task.node].logs[task.upid] = task
     m.running[task.upid] = job.proc
     m.note(task.node, task.user, f"starting task {task.upid}", task.pid)
     return job
