@@ -1,12 +1,41 @@
 """What the engine tells, as plain lines: for terminals without pictures, for pipes and for files."""
 
+import os
+import sys
 from collections.abc import Callable
-from typing import Final
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, Protocol
 
 from trueup.model.notes import Note, What
 from trueup.model.ops import OpState
+from trueup.ports import Clock
 
 _QUIET: Final = frozenset({What.PASS_ENDED})
+
+
+class Progress(Protocol):
+    """A listener of the engine that may draw a picture, and says lines that do not disturb it."""
+
+    def note(self, note: Note) -> None:
+        """See `trueup.ports.Reporter`."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Say a line."""
+        ...
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """Draw while this is open."""
+        ...
+
+
+def progress(clock: Clock, say: Callable[[str], None]) -> Progress:
+    """A picture where standard error is a terminal that can show one, plain lines elsewhere."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        return Lines(say)
+    from trueup.edges.live import LiveProgress
+
+    return LiveProgress(clock, no_color=bool(os.environ.get("NO_COLOR")))
 
 
 class Lines:
@@ -20,6 +49,14 @@ class Lines:
         """Say it."""
         if note.what not in _QUIET:
             self._say(line(note))
+
+    def say(self, text: str) -> None:
+        """Say a line."""
+        self._say(text)
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """Nothing is drawn."""
+        return nullcontext()
 
 
 def line(note: Note) -> str:

@@ -17,7 +17,7 @@ class Stopping:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         """Speak through `say`; the task that makes it is the one that is cancelled."""
-        self._say = say
+        self.say = say
         self._task = asyncio.current_task()
         self._on_first: Callable[[], None] | None = None
         self.asked = False
@@ -29,7 +29,7 @@ class Stopping:
 
     def at_once(self) -> None:
         """Cancel: what is in flight stays in the journal."""
-        self._say("stopping at once: what is in flight stays in the journal, and the next recovery ends it")
+        self.say("stopping at once: what is in flight stays in the journal, and the next recovery ends it")
         self.asked = True
         if self._task is not None:
             self._task.cancel()

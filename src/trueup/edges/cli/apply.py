@@ -14,7 +14,7 @@ from trueup.edges.cli.asking import Answer, ask, may_ask
 from trueup.edges.cli.options import HELP, config_option, json_option
 from trueup.edges.cli.output import print_json, run_async, say, warn
 from trueup.edges.parts import Parts
-from trueup.edges.reporters import Lines
+from trueup.edges.reporters import progress
 from trueup.edges.stopping import Stopping
 from trueup.engine.agent import Agent, Converged
 from trueup.engine.agent import apply as converge
@@ -69,21 +69,23 @@ def apply(parts: Parts, config: Path, *, yes: bool, once: bool, as_json: bool) -
 
 async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
     manifests = parts.manifests(settings.manifests.path)()
-    stopping = Stopping(say)
+    reporter = progress(parts.clock(), say)
+    stopping = Stopping(reporter.say)
     with stopping.listening():
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(incarnation.journal_for_work(parts, settings))
             refuse_emptied(manifests, await journal.adopted())
-            reporter = Lines(say)
             agent = await stack.enter_async_context(incarnation.incarnation(parts, settings, journal, reporter, warn))
-            report = await agent.recover()
+            with reporter.drawing():
+                report = await agent.recover()
             _show_recovery(report, options)
             plan = await agent.reconciler().look(manifests.guests)
             if not options.as_json:
                 plan_view.show(plan)
             if not _agreed(plan, report, options, stopping):
                 return Outcome(report=report, plan=plan, converged=None)
-            converged = await _converge(agent, manifests.guests, options, stopping)
+            with reporter.drawing():
+                converged = await _converge(agent, manifests.guests, options, stopping)
             return Outcome(report=report, plan=converged.plan, converged=converged, stopped=stopping.asked)
 
 
@@ -92,7 +94,7 @@ async def _converge(agent: Agent, desired: Sequence[Desired], options: Options, 
     async with agent.reconciler() as reconciler:
 
         def wind_down() -> None:
-            say(f"finishing what is at work on {reconciler.working} guests; once more to stop at once")
+            stopping.say(f"finishing what is at work on {reconciler.working} guests; once more to stop at once")
             reconciler.wind_down()
 
         stopping.gently(wind_down)

@@ -10,7 +10,7 @@ from trueup.edges.cli import recovery_view, shapes
 from trueup.edges.cli.options import HELP, config_option, json_option
 from trueup.edges.cli.output import print_json, run_async, say, warn
 from trueup.edges.parts import Parts
-from trueup.edges.reporters import Lines
+from trueup.edges.reporters import Lines, progress
 from trueup.edges.stopping import Stopping
 from trueup.engine.deck import Deck
 from trueup.engine.recoverer import Recoverer, Report
@@ -41,12 +41,14 @@ def recover(parts: Parts, config: Path, *, dry_run: bool, as_json: bool) -> int:
 
 
 async def _recover(parts: Parts, settings: Settings) -> Report:
-    with Stopping(say).listening():
+    reporter = progress(parts.clock(), say)
+    with Stopping(reporter.say).listening():
         async with (
             incarnation.journal_for_work(parts, settings) as journal,
-            incarnation.incarnation(parts, settings, journal, Lines(say), warn) as agent,
+            incarnation.incarnation(parts, settings, journal, reporter, warn) as agent,
         ):
-            return await agent.recover()
+            with reporter.drawing():
+                return await agent.recover()
 
 
 async def _dry(parts: Parts, settings: Settings) -> Report:
