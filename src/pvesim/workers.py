@@ -146,10 +146,9 @@ def new_task(m: Machine, node: str, work: Work, user: str) -> Task:
     machine = m.cluster.nodes[node]
     starttime, pstart, pid = int(machine.clock(m.now)), machine.jiffies(m.now), machine.fork_pid(m.rng)
     upid = make_upid(work.type, work.id, user, (node, pid, pstart, starttime))
-    task = Task(
+    return Task(
         upid=upid, node=node, pid=pid, pstart=pstart, starttime=starttime, type=work.type, id=work.id, user=user
     )
-    return task
 
 
 def launch(m: Machine, task: Task, work: Work, *, hand: Hand, fault: Fault | None = None) -> Job:

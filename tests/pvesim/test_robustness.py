@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from pvesim.storage import DEFAULT_TEMPLATE
 from tests.pvesim.driving import CT, VM, Sim
 
 VALUES = [
@@ -44,13 +45,27 @@ def params_for(path, chance):
     if path == "qemu":
         params["vmid"] = str(chance.randint(900, 904))
     elif path == "lxc":
-        params |= {
-            "vmid": str(chance.randint(800, 803)),
-            "ostemplate": "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst",
-        }
+        params |= {"vmid": str(chance.randint(800, 803)), "ostemplate": DEFAULT_TEMPLATE}
     elif path.endswith("clone"):
         params["newid"] = str(chance.randint(900, 904))
     return params
+
+
+def method_for(path, chance):
+    last = path.rpartition("/")[2]
+    if chance.random() < 0.1:
+        return chance.choice(["GET", "PUT", "POST", "DELETE"])
+    if last.isdigit():
+        return "DELETE"
+    if last in {"config", "resize"}:
+        return "PUT" if chance.random() < 0.7 else "POST"
+    return "POST" if last in {"qemu", "lxc", "clone", "start", "stop", "shutdown"} else "GET"
+
+
+def mend(sim):
+    sim.control("node_up", node="pve1")
+    sim.control("thaw", node="pve1")
+    sim.control("quorum", quorate=True)
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -63,16 +78,15 @@ def test_everything_comes_to_rest(seed):
             sim.fault(chance.choice(FAULTS), delay_s=chance.choice([None, 3]), partial=chance.random() < 0.5)
         if chance.random() < 0.05:
             sim.world.control(chance.choice(ACCIDENTS))
-        sim.submit(chance.choice(["GET", "PUT", "POST", "DELETE"]), f"/nodes/pve1/{path}", params_for(path, chance))
+        elif chance.random() < 0.2:
+            mend(sim)
+        sim.submit(method_for(path, chance), f"/nodes/pve1/{path}", params_for(path, chance))
         sim.wait(chance.choice([0, 0.01, 0.1, 1, 5]))
-    sim.control("node_up", node="pve1")
-    sim.control("thaw", node="pve1")
-    sim.control("quorum", quorate=True)
+    mend(sim)
     sim.wait(500)
     assert set(sim.replies) == set(sim.sent)
-    statuses = [task["status"] for task in sim.world.state()["tasks"]]
+    statuses = [task.exitstatus for tasks in sim.world._m.tasks.values() for task in tasks.logs.values()]
     assert statuses
-    assert "running" not in statuses
-    assert not [status for status in statuses if "defect" in status]
+    assert not [status for status in statuses if status is None or "defect" in status]
     assert sim.world.next_due() is None
     assert sim.world._m.kernel._locks == {}
