@@ -56,6 +56,8 @@ class Executor:
         self._deck = deck
         self._recoverer = recoverer
         self._lanes = lanes
+        self.stopping = False
+        """Nothing more is journaled or sent, also not what waits for a lane; what was sent is followed to its end."""
 
     async def run(self, op: PlannedOp, planned_on: Observed | None) -> Outcome:
         """Carry one operation out and wait for its end.
@@ -69,6 +71,8 @@ class Executor:
             fresh = await self._fresh(op, planned_on)
             if isinstance(fresh, NotNow):
                 return fresh
+            if self.stopping:
+                return NotNow(why="trueup was told to stop")
             prepared, view, send_by = await self._intend(op, fresh)
             view = await self._send(view, prepared, send_by)
             return await self._follow(view)

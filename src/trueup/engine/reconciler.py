@@ -112,7 +112,7 @@ class Reconciler:
 
     def wind_down(self) -> None:
         """Begin nothing more; what is at work goes on."""
-        self.stopping = True
+        self.stopping = self._executor.stopping = True
         self._progress.set()
 
     def _begin_waiting(self) -> None:
