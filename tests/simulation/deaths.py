@@ -5,6 +5,7 @@ one of any of its ports raises `Died`, because Python would still run `finally` 
 """
 
 import asyncio
+from typing import Any
 
 
 class Died(BaseException):
@@ -47,7 +48,7 @@ class MortalPort:
         self._doubled = doubled
 
     def __getattr__(self, attribute: str) -> object:
-        found = getattr(self._port, attribute)
+        found: Any = getattr(self._port, attribute)
         if not callable(found):
             return found
 

@@ -4,12 +4,12 @@ import asyncio
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.simulation.cluster import START_S, SimCluster, SimTransport
-from tests.simulation.deaths import Died, MortalPort, Mortality
+from tests.simulation.deaths import Died, Mortality, MortalPort
 from tests.simulation.virtual_time import run as run_virtually
 from trueup.adapters import sqlite
 from trueup.adapters.pve import PveClient
@@ -107,18 +107,21 @@ class Run:
 class Scenario:
     """What is simulated. `events` are done to the world at their second of virtual time.
 
-    `then` is wanted once `desired` was reached; `between` is done to the world in that moment.
+    `then` is wanted once `desired` was reached; `between` is done to the world in that moment. `later_s` after all is
+    done, the agent looks once more, as its loop would. `journaled` writes a journal before the first life.
     """
 
     spec: Mapping[str, object]
     desired: Sequence[Desired]
     then: Sequence[Desired] | None = None
     between: Callable[[SimCluster], None] | None = None
+    later_s: float = 0.0
     keeper: bool = False
     faults: Sequence[Mapping[str, object]] = ()
     events: Sequence[tuple[float, Callable[[SimCluster], None]]] = ()
     seed: int = 1
-    limits: LimitSettings = LimitSettings()
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    journaled: Callable[[sqlite.SqliteJournal], Awaitable[None]] | None = None
     before_restart: Callable[[SimCluster], None] | None = None
 
 
@@ -139,6 +142,10 @@ async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[int | None]
     loop = asyncio.get_running_loop()
     for at, event in scenario.events:
         loop.call_later(at, lambda event=event: (event(cluster), cluster.poke()))
+    if scenario.journaled is not None:
+        journal = sqlite.open_journal(path, inline=True)
+        await scenario.journaled(journal)
+        await journal.close()
     lives: list[Life] = []
     stage = Stage()
     for number, die_at in enumerate(deaths):
@@ -225,19 +232,22 @@ async def _incarnation(
     life.report = await agent.recover()
     life.mutations_recovered = len(cluster.world.mutations())
     async with agent.reconciler() as reconciler:
+
+        async def apply(desired: Sequence[Desired]) -> None:
+            life.converged = await agents.apply(reconciler, agent.deck, lambda: desired, once=False)
+
         if not stage.reached:
-            life.converged = await agents.apply(reconciler, agent.deck, lambda: scenario.desired, once=False)
-            if scenario.then is None:
-                return
-            assert life.converged.exit_code == 0, life.converged
-            if mortality.dead.is_set():
-                return
-            stage.reached = True
-            if scenario.between is not None:
+            await apply(scenario.desired)
+            stage.reached = not mortality.dead.is_set()
+            if scenario.between is not None and stage.reached:
                 scenario.between(cluster)
                 cluster.poke()
-        then = scenario.then or ()
-        life.converged = await agents.apply(reconciler, agent.deck, lambda: then, once=False)
+        wanted = scenario.desired if scenario.then is None else scenario.then
+        if scenario.then is not None:
+            await apply(wanted)
+        if scenario.later_s:
+            await asyncio.sleep(scenario.later_s)
+            await apply(wanted)
 
 
 __all__ = ["Died", "Life", "Run", "Scenario", "simulate"]

@@ -56,7 +56,7 @@ class Contradictions:
         for record in await self._deck.record(op.op_id, *events):
             view = lifecycle.step(view, record)
         self._deck.tell(
-            What.ALARM, f"{op.intent.kind} of {op.intent.vmid} was presumed not to have started, but is", view
+            What.ALARM, f"{op.intent.kind} of {op.intent.vmid} was presumed not to have started, and did", view
         )
         return view
 

@@ -63,19 +63,45 @@ class Looker:
         self._observer = Observer(deck.pve)
 
     async def look(self, ops: Sequence[OpView], timing: Mapping[OpId, Timing]) -> dict[OpId, Evidence]:
-        """Look once at everything that bears on these operations."""
-        sent = [op for op in ops if op.state is not OpState.ACCEPTED]
-        lists = await self._lists(sent)
-        found = dict(zip([op.op_id for op in sent], await _gather([self._task(op, lists) for op in sent]), strict=True))
-        close = [op for op in sent if _needs_guest(op, found[op.op_id].task)]
-        guests = await self._guests(close)
-        evidence = {op.op_id: self._evidence(op, found[op.op_id], guests, lists, timing[op.op_id]) for op in sent}
-        await self._locks([op for op in close if _needs_lock(op, evidence[op.op_id])], evidence, guests)
+        """Look once at everything that bears on these operations.
+
+        Where it matters that nobody is at work on a guest, its lock is asked for, which may take a while; everything
+        about that operation is then looked at again, since only what is seen behind a free lock is at rest.
+        """
         now_ms = self._deck.clock.now_ms()
-        for op in ops:
-            if op.state is OpState.ACCEPTED:
-                evidence[op.op_id] = Evidence(too_late=now_ms > op.execute_by_ms)
+        accepted = [op for op in ops if op.state is OpState.ACCEPTED]
+        evidence = {op.op_id: Evidence(too_late=now_ms > op.execute_by_ms) for op in accepted}
+        sent = [op for op in ops if op.state is not OpState.ACCEPTED]
+        evidence |= await self._see(sent, timing, {})
+        unlocked = [op for op in sent if _needs_lock(op, evidence[op.op_id])]
+        if unlocked:
+            evidence |= await self._see(unlocked, timing, await self._locks(unlocked))
         return evidence
+
+    async def _see(
+        self, ops: Sequence[OpView], timing: Mapping[OpId, Timing], locks: Mapping[OpId, Lock]
+    ) -> dict[OpId, Evidence]:
+        """Read tasks, then guests. Tasks first: what a task that is not there yet will do shows in the guest."""
+        lists = await self._lists(ops)
+        found = dict(zip([op.op_id for op in ops], await _gather([self._task(op, lists) for op in ops]), strict=True))
+        guests = await self._guests([op for op in ops if _needs_guest(op, found[op.op_id].task)])
+        evidence = {op.op_id: self._evidence(op, found[op.op_id], guests, lists, timing[op.op_id]) for op in ops}
+        for op_id, lock in locks.items():
+            seen = evidence[op_id]
+            dead = seen.children_dead or lock is Lock.FREE
+            evidence[op_id] = msgspec.structs.replace(seen, lock=lock, children_dead=dead)
+        return evidence
+
+    async def _locks(self, ops: Sequence[OpView]) -> dict[OpId, Lock]:
+        """Ask for the locks of these guests, each on its node; a flock says nothing about another node."""
+        guests = await self._guests(ops)
+        here = {
+            op.op_id: guests.seen[op.intent.vmid]
+            for op in ops
+            if op.intent.vmid in guests.seen and guests.seen[op.intent.vmid].node == _worker_node(op)
+        }
+        locks = await _gather([self._fences.probe_lock(guest) for guest in here.values()])
+        return dict(zip(here, locks, strict=True))
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
@@ -184,14 +210,10 @@ class Looker:
             why_task=found.why,
         )
 
-    async def _locks(self, ops: Sequence[OpView], evidence: dict[OpId, Evidence], guests: _Guests) -> None:
-        asked = [op for op in ops if op.intent.vmid in guests.seen]
-        locks = await _gather([self._fences.probe_lock(guests.seen[op.intent.vmid]) for op in asked])
-        for op, lock in zip(asked, locks, strict=True):
-            seen = evidence[op.op_id]
-            here = guests.seen[op.intent.vmid].node == (Upid.parse(op.upid).node if op.upid else op.intent.node)
-            dead = seen.children_dead or (lock is Lock.FREE and here)
-            evidence[op.op_id] = msgspec.structs.replace(seen, lock=lock, children_dead=dead)
+
+def _worker_node(op: OpView) -> NodeName:
+    """Where the work of this operation is done, and so whose flock counts."""
+    return Upid.parse(op.upid).node if op.upid else op.intent.node
 
 
 def _needs_guest(op: OpView, task: Task) -> bool:
