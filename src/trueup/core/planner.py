@@ -112,14 +112,15 @@ def _existing(want: Desired, seen: Observed, context: Context, waiting: Mapping[
         _bare(want), node=seen.node, diff=diff, unsupported=((NO_MIGRATE,) if moved else ()) + config.unsupported
     )
     notes = (*config.notes, *((power.note,) if power.note else ()))
-    obstacle = foreign or config.impossible or _now(want, seen, context)
+    closed = context.closed.get(want.vmid, "")  # before whose it is: a clone of ours at work has no marker yet
+    obstacle = closed or foreign or config.impossible or _now(want, seen, context)
     if not diff and not config.impossible:
         unadopted = bool(foreign) and seen.marker is None and seen.lock not in obstacles.HALF_MADE
         if foreign and not unadopted:
             return _block(base, obstacle, notes)
         return msgspec.structs.replace(base, notes=(*notes, *_said(obstacle)), unadopted=unadopted)
     if foreign:
-        return _block(base, foreign, notes)
+        return _block(base, obstacle, notes)
     ops = (*_config_ops(want, seen.node, config), *_power_ops(want, seen, power))
     starts = any(op.kind in _WAITS for op in ops)
     full = msgspec.structs.replace(
