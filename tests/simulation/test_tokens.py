@@ -33,7 +33,7 @@ def test_converges_after_a_death_at_every_point(shard: int) -> None:
 
 def test_a_keeper_without_rights_leaves_recovery_open() -> None:
     def gone(cluster: invariants.SimCluster) -> None:
-        cluster.world.control({"action": "delete_token", "token": "root@pam!keeper"})
+        cluster.world.control({"action": "delete_token", "id": "root@pam!keeper"})
 
     run = die(replace(EMPTY_VM, keeper=True, before_restart=gone), "start sent")
     assert "could not be made" in str(run.lives[-1].error)

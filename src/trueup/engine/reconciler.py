@@ -191,28 +191,26 @@ class Reconciler:
 
     async def _work(self, guest: GuestPlan) -> None:
         """Issue one operation after the other until the guest is as declared, or cannot be touched."""
-        done: PlannedOp | None = None
         while not self.stopping and (op := planner.next_op(guest)) is not None:
-            if op == done:
-                self._deck.tell(What.ALARM, f"{op.kind} of {op.vmid} {op.name} ended well, and the difference remains")
-                self.backoff.failed(op.vmid)
-                return
             outcome = await self._executor.run(op, self._seen.get(guest.vmid))
             if isinstance(outcome, NotNow):
                 self._deck.tell(What.BLOCKED, f"{op.name} ({op.vmid}): {outcome.why}; it is planned again")
                 return
             if not self._judge(op, outcome):
                 return
-            done = op
             await self._look_again(op)
             guest = self._plan(guest.vmid)
+            if planner.next_op(guest) == op:
+                self._deck.tell(What.ALARM, f"{op.kind} of {op.vmid} {op.name} ended well, and the difference remains")
+                self.backoff.failed(op.vmid)
+                return
+            self.backoff.succeeded(op.vmid)
 
     def _judge(self, op: PlannedOp, outcome: Ended | LeftOpen) -> bool:
         """Whether the guest may be planned on at once."""
         if isinstance(outcome, LeftOpen):
             return False
         if outcome.view.state is OpState.SUCCEEDED:
-            self.backoff.succeeded(op.vmid)
             self._shutdown_failed.discard(op.vmid)
             return True
         if op.kind is Kind.SHUTDOWN:
