@@ -34,9 +34,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How it ended. `converged` is None where the person said no."""
+    """How it ended. `shown` is the plan that was agreed on; `converged` is None where the person said no."""
 
     report: Report
+    shown: Plan
     plan: Plan
     converged: Converged | None
     stopped: bool = False
@@ -83,10 +84,10 @@ async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
             if not options.as_json:
                 plan_view.show(plan)
             if not _agreed(plan, report, options, stopping):
-                return Outcome(report=report, plan=plan, converged=None)
+                return Outcome(report=report, shown=plan, plan=plan, converged=None)
             with reporter.drawing():
                 converged = await _converge(agent, manifests.guests, options, stopping)
-            return Outcome(report=report, plan=converged.plan, converged=converged, stopped=stopping.asked)
+            return Outcome(report=report, shown=plan, plan=converged.plan, converged=converged, stopped=stopping.asked)
 
 
 async def _converge(agent: Agent, desired: Sequence[Desired], options: Options, stopping: Stopping) -> Converged:
@@ -146,7 +147,5 @@ def _show_end(outcome: Outcome, converged: Converged) -> None:
     if converged.exit_code == 0:
         click.echo(f"{click.style('Converged', fg='green', bold=True)}: {plan.count(Bucket.UNCHANGED)} guests.")
         return
-    for guest in plan.guests:
-        if guest.bucket is not Bucket.UNCHANGED:
-            plan_view.show_guest(guest)
-    click.echo(plan_view.summary(plan))
+    if plan != outcome.shown:
+        plan_view.show(plan)

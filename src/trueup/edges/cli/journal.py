@@ -11,10 +11,10 @@ import msgspec
 from trueup.edges import incarnation
 from trueup.edges.cli import story as stories
 from trueup.edges.cli.options import HELP, config_option, json_option
-from trueup.edges.cli.output import Json, columns, dim, iso, local, print_json, run_async
+from trueup.edges.cli.output import Json, columns, dim, iso, local, print_json, run_async, warn
 from trueup.edges.looking import LookingJournal
 from trueup.edges.parts import Parts
-from trueup.model.errors import BadInput
+from trueup.model.errors import BadInput, Corrupt
 from trueup.model.ids import OpId
 from trueup.model.ops import Adopted, EpochTaken, OpEvent, OpState, Record, Released, TokenPlanned, TokenRetired
 from trueup.model.settings import Settings
@@ -38,30 +38,50 @@ def tail(parts: Parts, config: Path, *, lines: int, follow: bool, as_json: bool)
     """Show the last records."""
     settings = parts.settings(config)
     _require(parts, settings)
-    run_async(_tail(parts, settings, lines, follow=follow, as_json=as_json))
-    return 0
+    damaged = run_async(_tail(parts, settings, lines, follow=follow, as_json=as_json))
+    return 1 if damaged else 0
 
 
-async def _tail(parts: Parts, settings: Settings, count: int, *, follow: bool, as_json: bool) -> None:
+async def _tail(parts: Parts, settings: Settings, count: int, *, follow: bool, as_json: bool) -> bool:
+    """Show the last `count` records; whether any of them is damaged."""
     last = parts.journal_file.stats(settings.store).records
-    clock = parts.clock()
     async with incarnation.journal_for_reading(parts, settings) as reader:
-        names = _Names(reader)
-        records = await reader.records(after_seq=max(0, last - count)) if count else ()
+        records, bad = await _sound(reader, max(0, last - count), last)
+        for problem in bad:
+            warn(str(problem))
         if as_json and not follow:
             print_json({"records": [_record(record) for record in records]})
-            return
-        seen = last
-        while True:
-            for record in records:
-                click.echo(_json_line(record) if as_json else await names.line(record))
-                seen = record.seq
+            return bool(bad)
+        names = _Names(reader)
+        for record in records:
+            click.echo(_json_line(record) if as_json else await names.line(record))
+        while follow:
             sys.stdout.flush()
-            if not follow:
-                return
-            records = await reader.records(after_seq=seen, limit=_PAGE)
-            if not records:
-                await clock.sleep(_FOLLOW_S)
+            more = await reader.records(after_seq=last, limit=_PAGE)
+            for record in more:
+                click.echo(_json_line(record) if as_json else await names.line(record))
+                last = record.seq
+            if not more:
+                await parts.clock().sleep(_FOLLOW_S)
+    return bool(bad)
+
+
+async def _sound(reader: LookingJournal, after_seq: int, last: int) -> tuple[Sequence[Record], Sequence[Corrupt]]:
+    """The records that can be read; where one is damaged, the others are still shown."""
+    if after_seq >= last:
+        return (), ()
+    try:
+        return await reader.records(after_seq=after_seq, limit=last - after_seq), ()
+    except Corrupt:
+        pass
+    records: list[Record] = []
+    bad: list[Corrupt] = []
+    for seq in range(after_seq, last):
+        try:
+            records += await reader.records(after_seq=seq, limit=1)
+        except Corrupt as error:
+            bad.append(error)
+    return records, bad
 
 
 class _Names:
