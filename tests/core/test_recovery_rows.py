@@ -1,4 +1,4 @@
-"""The rows of the recovery table, each told as a story; `test_recovery_table` walks all inputs, this says what they mean.
+"""The rows of the recovery table, each as a story: `test_recovery_table` walks all inputs, this says what they mean.
 
 The agent died, or an answer was lost; somebody looked. `judge` is one look and its verdict.
 """

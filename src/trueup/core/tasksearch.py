@@ -106,7 +106,7 @@ def classify(status: str) -> Task:
 _NO_LAST_LINE = (
     "unexpected status",
     "unable to get last line",
-    "unable to open file",
+    "unable to open file -",
     "unable to extract last line",
     "unable to read tail",
 )
