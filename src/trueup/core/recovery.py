@@ -180,15 +180,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 def _facts(case: Case) -> Mapping[str, str]:
     """The evidence as the journal keeps it, for `trueup ops show`."""
     seen = case.evidence
-    facts = {
-        "task": seen.task.value,
-        "probe": seen.finding.landing.value,
-        "seen": seen.finding.why,
-        "fence": seen.fence.value,
-        "lock": seen.lock.value,
-    }
-    if seen.why_task:
-        facts["task_search"] = seen.why_task
+    facts = {"task": seen.task.value, "task_search": seen.why_task}
+    if seen.finding.why:  # '' = not looked at, since the task decides
+        facts |= {"probe": seen.finding.landing.value, "seen": seen.finding.why}
+    if seen.task in {Task.NONE, Task.SEVERAL} and seen.fence is not FenceState.NO_KIND:
+        facts["fence"] = seen.fence.value
+    if seen.lock is not Lock.UNKNOWN:
+        facts["lock"] = seen.lock.value
     return {key: value for key, value in facts.items() if value}
 
 

@@ -188,7 +188,7 @@ class Looker:
             guest=guests.seen.get(vmid),
             absent=guests.rows is not None and vmid not in guests.rows and guests.all_listed,
         )
-        unread = Finding(landing=Landing.UNREADABLE, why="not looked at: its task decides")
+        unread = Finding(landing=Landing.UNREADABLE)
         finding = KINDS[op.intent.kind].probe(op.intent, sight) if _needs_guest(op, found.task) else unread
         if found.candidate is not None and finding.landing is Landing.LANDED and finding.attributable:
             # Its effect is there, so it had a task, and this is the only one that could be it.
