@@ -1,0 +1,57 @@
+"""What people see first, and that it comes at once."""
+
+import os
+import statistics
+import subprocess
+import time
+
+import click
+import pytest
+
+from tests.cli.stage import TRUEUP
+from trueup.edges.cli import root
+
+
+def _run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    env = {**os.environ, **environment}
+    return subprocess.run([*TRUEUP, *arguments], env=env, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_help_comes_at_once() -> None:
+    """The goal is 150 ms on a quiet machine; the bound here leaves room for a busy one."""
+    times = []
+    for _ in range(5):
+        start = time.monotonic()
+        assert _run("--help").returncode == 0
+        times.append(time.monotonic() - start)
+    assert statistics.median(times) < 0.4
+
+
+def test_help_imports_nothing_that_is_heavy() -> None:
+    script = "import sys; from trueup.app import parts; from trueup.edges.cli import run; run(parts(), ['--help']);"
+    script += "print([name for name in ('asyncio', 'aiohttp', 'pydantic', 'msgspec', 'rich', 'yaml', 'sqlite3',"
+    script += " 'structlog', 'starlette', 'uvicorn') if name in sys.modules])"
+    done = subprocess.run([*TRUEUP[:1], "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(set(root.COMMANDS) - {"demo"}))
+def test_every_command_explains_itself(name: str) -> None:
+    command = root.root.get_command(click.Context(root.root), name)
+    assert command is not None
+    assert command.name == name
+    assert command.help
+    for sub in getattr(command, "commands", {}).values():
+        assert sub.help
+
+
+def test_version_and_completion() -> None:
+    assert _run("--version").stdout.startswith("trueup ")
+    completed = _run(_TRUEUP_COMPLETE="bash_complete", COMP_WORDS="trueup re", COMP_CWORD="1")
+    assert completed.stdout.split() == ["plain,recover"]
+
+
+def test_no_arguments_show_the_help_and_exit_1() -> None:
+    done = _run()
+    assert done.returncode == 1
+    assert "Commands:" in done.stderr
