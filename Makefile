@@ -60,7 +60,7 @@ bench: setup ## the benchmarks: a table and a line of JSON each
 	@for b in benchmarks/*.py; do $(BIN)/python $$b || exit 1; done
 
 simulate: setup ## the crash simulation for SECONDS= from SEED=
-	@$(BIN)/python -m tests.simulation.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.simulation.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(STORIES),--stories $(STORIES))
 
 lock: ## resolve requirements.lock anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	@test -x .cache/lock/bin/uv || { $(PYTHON) -m venv .cache/lock && .cache/lock/bin/python -m pip install --quiet uv; }

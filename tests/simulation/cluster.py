@@ -37,6 +37,22 @@ class SimCluster:
         self.world.client_gone(ticket)
         self._answers.pop(ticket, None)
 
+    def act(self, action: Mapping[str, object]) -> None:
+        """An administrator or an accident does something now."""
+        self._move()
+        self.world.control(action)
+        self._arm()
+
+    def put(self, guest: Mapping[str, object]) -> None:
+        """Somebody changes a guest by hand now."""
+        self._move()
+        self.world.put_guests(guest)
+        self._arm()
+
+    def has(self, vmid: int) -> bool:
+        guests = self.world.state()["guests"]
+        return any(guest["vmid"] == vmid for guest in guests)  # type: ignore[union-attr, index, call-overload]
+
     def poke(self) -> None:
         """Something was changed from outside: look at the world's timers again."""
         self._arm()
@@ -53,7 +69,9 @@ class SimCluster:
         self._timer = asyncio.get_running_loop().call_later(delay, self._move)
 
     def _move(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for delivery in self.world.advance(self.now):
             future = self._answers.get(delivery.ticket)
             if future is None or future.done():

@@ -5,6 +5,8 @@ one of any of its ports raises `Died`, because Python would still run `finally` 
 """
 
 import asyncio
+import inspect
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -12,27 +14,48 @@ class Died(BaseException):
     """This incarnation is dead. No handler of the agent may catch it."""
 
 
+@dataclass(frozen=True)
+class AtWrite:
+    """Death at the n-th point around a mutation or an append, which are rare among all points."""
+
+    number: int
+
+    @staticmethod
+    def counts(name: str) -> bool:
+        return name.startswith(("POST", "PUT", "DELETE", "journal.append"))
+
+
+Death = int | AtWrite | None
+"""The n-th point of all, or of those that write; None = it lives."""
+
+
 class Mortality:
     """Counts the points that one incarnation passes, and kills it at one of them."""
 
-    def __init__(self, die_at: int | None = None) -> None:
+    def __init__(self, die_at: Death = None) -> None:
         self.die_at = die_at
         self.passed: list[str] = []
         self.dead = asyncio.Event()
+        self._writes = 0
 
     def point(self, name: str) -> None:
         """Announce a point; raises `Died` at the chosen one and ever after."""
         if self.dead.is_set():
             raise Died
         self.passed.append(name)
-        if len(self.passed) - 1 == self.die_at:
+        self._writes += AtWrite.counts(name)
+        if isinstance(self.die_at, AtWrite):
+            now = AtWrite.counts(name) and self._writes - 1 == self.die_at.number
+        else:
+            now = len(self.passed) - 1 == self.die_at
+        if now:
             self.dead.set()
             raise Died
 
     @property
     def where(self) -> str:
         """The point at which it died, in words."""
-        return self.passed[self.die_at] if self.dead.is_set() and self.die_at is not None else "alive"
+        return self.passed[-1] if self.dead.is_set() else "alive"
 
 
 class MortalPort:
@@ -47,14 +70,14 @@ class MortalPort:
         self._mortality = mortality
         self._doubled = doubled
 
-    def __getattr__(self, attribute: str) -> object:
+    def __getattr__(self, attribute: str) -> Any:
         found: Any = getattr(self._port, attribute)
-        if not callable(found):
+        if not inspect.iscoroutinefunction(found):
             return found
 
-        async def call(*args: object, **named: object) -> object:
+        async def call(*args: Any, **named: Any) -> Any:
             self._mortality.point(f"{self._name}.{attribute} before")
-            answer = await found(*args, **named)
+            answer: Any = await found(*args, **named)
             if attribute in self._doubled:
                 self._mortality.point(f"{self._name}.{attribute} after")
             elif self._mortality.dead.is_set():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.simulation.cluster import START_S, SimCluster, SimTransport
-from tests.simulation.deaths import Died, Mortality, MortalPort
+from tests.simulation.deaths import Death, Died, Mortality, MortalPort
 from tests.simulation.virtual_time import run as run_virtually
 from trueup.adapters import sqlite
 from trueup.adapters.pve import PveClient
@@ -18,6 +18,8 @@ from trueup.adapters.pve_keeper import PveKeeper
 from trueup.engine import agent as agents
 from trueup.engine.agent import Agent, Converged, Foundation, Incarnations
 from trueup.engine.recoverer import Report
+from trueup.engine.tokens import KeeperFailed
+from trueup.model.errors import ReadFailed
 from trueup.model.guests import Desired
 from trueup.model.ids import TokenId
 from trueup.model.notes import Note
@@ -26,6 +28,7 @@ from trueup.model.settings import LimitSettings
 
 TOKEN = TokenId("agent@pve!sim")
 SECRET = "00000000-0000-0000-0000-000000000001"
+MAX_LIVES = 12
 KEEPER = TokenId("root@pam!keeper")
 KEEPER_SECRET = "00000000-0000-0000-0000-000000000002"
 
@@ -108,7 +111,8 @@ class Scenario:
     """What is simulated. `events` are done to the world at their second of virtual time.
 
     `then` is wanted once `desired` was reached; `between` is done to the world in that moment. `later_s` after all is
-    done, the agent looks once more, as its loop would. `journaled` writes a journal before the first life.
+    done, the agent looks once more, as its loop would. `patient`: a cluster that cannot be read is tried again, and an
+    agent whose token could not be made is started again. `journaled` writes a journal before the first life.
     """
 
     spec: Mapping[str, object]
@@ -117,6 +121,7 @@ class Scenario:
     between: Callable[[SimCluster], None] | None = None
     later_s: float = 0.0
     keeper: bool = False
+    patient: bool = False
     faults: Sequence[Mapping[str, object]] = ()
     events: Sequence[tuple[float, Callable[[SimCluster], None]]] = ()
     seed: int = 1
@@ -125,7 +130,7 @@ class Scenario:
     before_restart: Callable[[SimCluster], None] | None = None
 
 
-def simulate(scenario: Scenario, *deaths: int | None) -> Run:
+def simulate(scenario: Scenario, *deaths: Death) -> Run:
     """Run the scenario; the n-th incarnation dies at the point `deaths[n]`, the last one lives."""
     folder = Path(tempfile.mkdtemp(prefix="sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
@@ -134,7 +139,7 @@ def simulate(scenario: Scenario, *deaths: int | None) -> Run:
         shutil.rmtree(folder)
 
 
-async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[int | None]) -> Run:
+async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[Death]) -> Run:
     tokens = [{"id": TOKEN, "secret": SECRET}, {"id": KEEPER, "secret": KEEPER_SECRET}]
     cluster = SimCluster({"tokens": tokens, "users": ["agent@pve"], **scenario.spec}, seed=scenario.seed)
     for fault in scenario.faults:
@@ -148,18 +153,37 @@ async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[int | None]
         await journal.close()
     lives: list[Life] = []
     stage = Stage()
-    for number, die_at in enumerate(deaths):
+    left = list(deaths)
+    number = -1
+    while left:
+        number += 1
+        die_at = left.pop(0)
         if number and scenario.before_restart is not None:
             scenario.before_restart(cluster)
             cluster.poke()
         life = await _live(scenario, cluster, path, Mortality(die_at), stage, seed=scenario.seed * 1000 + number)
         lives.append(life)
-        if life.error is not None or not life.mortality.dead.is_set():
+        if scenario.patient and isinstance(life.error, KeeperFailed) and number < MAX_LIVES:
+            # The service manager starts it again.
+            await asyncio.sleep(10.0)
+            left = left or [None]
+        elif life.error is not None or not life.mortality.dead.is_set():
             break
     journal = sqlite.open_journal(path, inline=True)
     ops = await journal.ops()
     await journal.close()
     return Run(cluster=cluster, lives=lives, ops=ops, verification=sqlite.verify(path))
+
+
+async def _patiently(recover: Callable[[], Awaitable[Report]], *, patient: bool) -> Report:
+    """A start at which PVE cannot be reached is tried again, as the service manager would."""
+    while True:
+        try:
+            return await recover()
+        except ReadFailed:
+            if not patient:
+                raise
+            await asyncio.sleep(30.0)
 
 
 @dataclass
@@ -229,12 +253,19 @@ async def _incarnation(
         incarnations=incarnations,
     )
     agent = await Agent.begin(base)
-    life.report = await agent.recover()
+    life.report = await _patiently(agent.recover, patient=scenario.patient)
     life.mutations_recovered = len(cluster.world.mutations())
     async with agent.reconciler() as reconciler:
 
         async def apply(desired: Sequence[Desired]) -> None:
-            life.converged = await agents.apply(reconciler, agent.deck, lambda: desired, once=False)
+            while True:
+                try:
+                    life.converged = await agents.apply(reconciler, agent.deck, lambda: desired, once=False)
+                    return
+                except ReadFailed:
+                    if not scenario.patient:
+                        raise
+                    await asyncio.sleep(30.0)
 
         if not stage.reached:
             await apply(scenario.desired)

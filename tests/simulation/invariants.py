@@ -8,9 +8,45 @@ from tests.simulation.harness import Run, Scenario
 from trueup.core.kinds import KINDS
 from trueup.model.ops import OpState, OpView, Reason
 
-__all__ = ["Scenario", "SimCluster", "check", "converged", "own_effects"]
+__all__ = [
+    "Doubled",
+    "Lost",
+    "Run",
+    "Scenario",
+    "SimCluster",
+    "Violation",
+    "Wrong",
+    "check",
+    "converged",
+    "own_effects",
+]
 
 NEVER = frozenset({Reason.NOT_STARTED, Reason.PRESUMED_NOT_STARTED, Reason.EXPIRED})
+
+
+class Violation(AssertionError):
+    """A promise was broken; the text is the run in words."""
+
+
+class Lost(Violation):
+    """PVE was told to do something that the journal does not know."""
+
+
+class Doubled(Violation):
+    """One operation took effect twice."""
+
+
+class Wrong(Violation):
+    """A record says something that is not so."""
+
+
+class Unfinished(Violation):
+    """The agent did not get to its end."""
+
+
+def require(condition: object, kind: type[Violation], what: str, run: Run) -> None:
+    if not condition:
+        raise kind(f"{what}\n{story(run)}")
 
 
 def check(run: Run, *, believe_tasks: bool = True) -> None:
@@ -18,8 +54,10 @@ def check(run: Run, *, believe_tasks: bool = True) -> None:
 
     `believe_tasks`: PVE's tasks say the truth. Where they lie, only their lie can be recorded.
     """
-    _alive_at_the_end(run)
-    assert run.verification.ok, run.verification
+    last = run.lives[-1]
+    if last.error is not None:
+        raise Unfinished(story(run)) from last.error
+    require(run.verification.ok, Wrong, f"the journal does not verify: {run.verification}", run)
     _recovery_came_first(run)
     _effects_have_one_op_each(run)
     if believe_tasks:
@@ -29,9 +67,8 @@ def check(run: Run, *, believe_tasks: bool = True) -> None:
 def converged(run: Run) -> None:
     """The last incarnation brought everything to its manifest and left nothing open."""
     check(run)
-    life = run.lives[-1]
-    assert life.converged is not None, _story(run)
-    assert life.converged.exit_code == 0, f"{life.converged}\n{_story(run)}"
+    end = run.lives[-1].converged
+    require(end is not None and end.exit_code == 0, Unfinished, f"not converged: {end}", run)
 
 
 def own_effects(run: Run) -> list[Mapping[str, object]]:
@@ -47,32 +84,26 @@ def _is_fence(row: Mapping[str, object]) -> bool:
     return row["method"] == "PUT" and set(params) <= {"description", "digest", "protection"} and "digest" in params
 
 
-def _alive_at_the_end(run: Run) -> None:
-    last = run.lives[-1]
-    if last.error is not None:
-        raise AssertionError(_story(run)) from last.error
-
-
 def _recovery_came_first(run: Run) -> None:
     """Between a start and the end of its recovery, nothing was sent but fences and questions about locks."""
+    known = {op.intent.path for op in run.ops}
     for life in run.lives:
         if life.report is None:
             continue
         during = run.mutations[life.mutations_before : life.mutations_recovered]
-        # What a dead incarnation had sent may arrive in the meantime: those carry the marks of older operations.
+        # What a dead incarnation had sent may arrive in the meantime: those are operations of before.
         ours = [row for row in during if not _is_fence(row)]
-        known = {op.intent.path for op in run.ops}
-        assert all(row["path"] in known for row in ours), _story(run)
+        require(all(row["path"] in known for row in ours), Lost, "a mutation before recovery ended", run)
 
 
 def _effects_have_one_op_each(run: Run) -> None:
     """No effect without an intent that was journaled, and no intent with two effects."""
     intents = Counter((op.intent.method, op.intent.path) for op in run.ops)
-    effects = Counter((row["method"], row["path"]) for row in own_effects(run))
-    for call, count in effects.items():
-        assert count <= intents[call], f"{call} took effect {count} times\n{_story(run)}"  # type: ignore[index]
+    for call, count in Counter((str(row["method"]), str(row["path"])) for row in own_effects(run)).items():
+        require(intents[call], Lost, f"{call} took effect and is in no record", run)
+        require(count <= intents[call], Doubled, f"{call} took effect {count} times", run)
     marked = Counter(_mark(row) for row in own_effects(run) if _mark(row))
-    assert all(count == 1 for count in marked.values()), f"{marked}\n{_story(run)}"
+    require(all(count == 1 for count in marked.values()), Doubled, f"effects by operation: {marked}", run)
 
 
 def _outcomes_agree_with_the_world(run: Run) -> None:
@@ -81,17 +112,17 @@ def _outcomes_agree_with_the_world(run: Run) -> None:
     for op in run.ops:
         mine = [row for row in effects if _mark(row) == op.op_id]
         if op.state is OpState.SUCCEEDED and KINDS[op.intent.kind].marks:
-            assert len(mine) == 1, f"{op.op_id} is recorded as done\n{_story(run)}"
+            require(len(mine) == 1, Wrong, f"{op.op_id} is recorded as done", run)
         if op.state is OpState.FAILED and op.reason in NEVER:
-            assert not mine, f"{op.op_id} is recorded as never done\n{_story(run)}"
+            require(not mine, Wrong, f"{op.op_id} is recorded as never done", run)
     done = Counter(_call(op) for op in run.ops if op.state is OpState.SUCCEEDED)
     # A stop of a stopped guest is OK for PVE and changes nothing.
     seen = Counter((row["method"], row["path"]) for row in run.mutations if row["effect"] or row["upid"])
     for call, count in done.items():
-        assert seen[call] >= count, f"{call} is recorded as done {count} times\n{_story(run)}"  # type: ignore[index]
+        require(seen[call] >= count, Wrong, f"{call} is recorded as done {count} times", run)
 
 
-def _call(op: OpView) -> tuple[str, str]:
+def _call(op: OpView) -> tuple[object, object]:
     return op.intent.method, op.intent.path
 
 
@@ -103,7 +134,7 @@ def _mark(row: Mapping[str, object]) -> str:
     return tail.partition('"')[0]
 
 
-def _story(run: Run) -> str:
+def story(run: Run) -> str:
     """The run in words, for whoever has to find out why."""
     lines: list[str] = []
     for number, life in enumerate(run.lives):

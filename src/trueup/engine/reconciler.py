@@ -26,7 +26,7 @@ from trueup.model.guests import Desired, Observed, ResourceRow
 from trueup.model.ids import Vmid
 from trueup.model.notes import What
 from trueup.model.ops import Kind, OpState, OpView, Released
-from trueup.model.plan import GuestPlan, Plan, PlannedOp
+from trueup.model.plan import Bucket, GuestPlan, Plan, PlannedOp
 
 
 class Reconciler:
@@ -88,6 +88,8 @@ class Reconciler:
         self._seen = dict(survey.world.guests)
         self._survey = survey
         for guest in survey.plan.guests:
+            if guest.bucket is Bucket.UNCHANGED:
+                self.backoff.succeeded(guest.vmid)
             self._begin(guest)
         return survey.plan
 

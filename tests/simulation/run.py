@@ -1,0 +1,68 @@
+"""`make simulate SECONDS=600 SEED=1`: random stories for as long as one likes, and a report of what they covered.
+
+A story that breaks a promise is told in words, as short as it can be made, with the command that repeats it.
+"""
+
+import argparse
+import sys
+import time
+
+from tests.simulation import invariants
+from tests.simulation.report import Report
+from tests.simulation.swarm import Story, story
+
+
+def main() -> int:
+    """Run stories from a seed on; 0 if no promise was broken."""
+    parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stories", type=int, default=0, help="stop after so many (0 = when the time is over)")
+    asked = parser.parse_args()
+    report = Report()
+    end = time.monotonic() + asked.seconds
+    number = asked.seed
+    while time.monotonic() < end and not (asked.stories and report.schedules >= asked.stories):
+        one = story(number)
+        violation = broken(one)
+        if isinstance(violation, invariants.Violation):
+            report.broken(violation)
+            tell(one, violation)
+        else:
+            report.add(violation)
+        number += 1
+    print("\n".join(report.lines()))
+    return 1 if report.violations else 0
+
+
+def broken(one: Story) -> "invariants.Violation | invariants.Run":
+    """Run a story; the promise that it breaks, or the run."""
+    run = one.run()
+    try:
+        invariants.check(run, believe_tasks=not one.tasks_lie)
+    except invariants.Violation as violation:
+        return violation
+    return run
+
+
+def tell(one: Story, violation: invariants.Violation) -> None:
+    """Make the story as short as it can be and still break the same promise; tell it."""
+    kind = type(violation)
+    shorter = True
+    while shorter:
+        shorter = False
+        for fewer in one.shorter():
+            if not fewer.first:
+                continue
+            found = broken(fewer)
+            if isinstance(found, kind):
+                one, violation, shorter = fewer, found, True
+                break
+    print(f"story {one.number} breaks a promise ({kind.__name__}), made as short as it gets:")
+    print(one.tell())
+    print(violation)
+    print(f"again: make simulate SEED={one.number} STORIES=1\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
