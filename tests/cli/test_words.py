@@ -12,7 +12,7 @@ from trueup.core.recovery import RULES, FenceState, Lock, Task
 from trueup.edges.cli import story, words
 from trueup.edges.cli.output import iso, took
 from trueup.edges.log import redacted
-from trueup.edges.reporters import line
+from trueup.edges.reporters import Lines, line
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Vmid
 from trueup.model.notes import Note, What
 from trueup.model.ops import (
@@ -107,6 +107,22 @@ def test_an_unresolved_one_says_what_settles_it() -> None:
     assert "In the last look, the effect was not there (the vmid is free)." in told.known
     assert "In the last look, nobody was at work on the guest." in told.known
     assert any("trueup recover" in sentence for sentence in told.to_do)
+
+
+def test_half_a_guest_is_cleaned_up_by_a_person() -> None:
+    partial = Unresolved(
+        reason=Reason.CHILDREN_MAY_LIVE, row=Row.R6, settles_by="it is free", evidence={"probe": "partial"}
+    )
+    assert "`qm unlock 101`, then `qm destroy 101`" in " ".join(tell(partial).to_do)
+
+
+def test_what_stays_open_is_said_once() -> None:
+    view = lifecycle.fold(records(Started(intent=INTENT)))
+    said: list[str] = []
+    lines = Lines(said.append)
+    for text in ("unreadable (R13)", "unreadable (R13)", "task_unknown (R8)"):
+        lines.note(Note(what=What.OP_OPEN, text=text, op=view))
+    assert len(said) == 2
 
 
 def test_an_open_one_depends_on_whether_somebody_is_at_work_on_it() -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trueup.edges.cli.output import took
-from trueup.edges.reporters import line
+from trueup.edges.reporters import Repeats, line
 from trueup.model.ids import OpId
 from trueup.model.notes import Note, What
 from trueup.model.ops import OpState, OpView
@@ -51,6 +51,7 @@ class LiveProgress:
         self._spinner = "dots" if unicode else "line"
         self._marks = _MARKS if unicode else _PLAIN_MARKS
         self._working: dict[OpId, _Working] = {}
+        self._repeats = Repeats()
         self._ended = 0
         self._failed = 0
         self._waiting = ""
@@ -66,7 +67,7 @@ class LiveProgress:
             return
         if note.op is not None and note.what in {What.OP_ENDED, What.OP_OPEN}:
             self._end(note.op)
-        if note.what not in _SILENT:
+        if note.what not in _SILENT and self._repeats.is_news(note):
             self._console.print(self._said(note))
 
     @contextmanager

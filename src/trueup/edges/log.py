@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 
 from trueup.edges.cli.output import iso
+from trueup.edges.reporters import Repeats
 from trueup.model.notes import Note, What
 from trueup.model.ops import OpState
 from trueup.model.settings import LogFormat, LogSettings
@@ -58,10 +59,11 @@ class LogReporter:
         """Write into `log`."""
         self._log = log
         self._last_pass = ""
+        self._repeats = Repeats()
 
     def note(self, note: Note) -> None:
         """Log it at the level that it deserves: a pass that is like the one before is no news."""
-        level = _level(note)
+        level = _level(note) if self._repeats.is_news(note) else "debug"
         if note.what is What.PASS_ENDED:
             level = "debug" if note.text == self._last_pass else "info"
             self._last_pass = note.text

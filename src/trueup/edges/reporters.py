@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol
 
+from trueup.model.ids import OpId
 from trueup.model.notes import Note, What
 from trueup.model.ops import OpState
 from trueup.ports import Clock
@@ -38,16 +39,35 @@ def progress(clock: Clock, say: Callable[[str], None]) -> Progress:
     return LiveProgress(clock, no_color=bool(os.environ.get("NO_COLOR")))
 
 
+class Repeats:
+    """Remembers what was said about open operations: every pass looks at them again and mostly finds the same."""
+
+    def __init__(self) -> None:
+        """Nothing was said."""
+        self._said: dict[OpId, str] = {}
+
+    def is_news(self, note: Note) -> bool:
+        """Whether this was not just said."""
+        if note.op is None:
+            return True
+        if note.what is not What.OP_OPEN:
+            self._said.pop(note.op.op_id, None)
+            return True
+        before, self._said[note.op.op_id] = self._said.get(note.op.op_id), note.text
+        return before != note.text
+
+
 class Lines:
     """A line for each piece of news."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         """Speak through `say`."""
         self._say = say
+        self._repeats = Repeats()
 
     def note(self, note: Note) -> None:
         """Say it."""
-        if note.what not in _QUIET:
+        if note.what not in _QUIET and self._repeats.is_news(note):
             self._say(line(note))
 
     def say(self, text: str) -> None:

@@ -8,10 +8,12 @@ from typing import Final
 
 import msgspec
 
+from trueup.core.probes import Landing
 from trueup.core.recovery import RULES
 from trueup.edges.cli import words
 from trueup.edges.cli.output import WORD_OF, Json, iso, local
 from trueup.model import limits
+from trueup.model.ids import GuestType
 from trueup.model.ops import (
     Accepted,
     Contradicted,
@@ -71,7 +73,7 @@ def tell(view: OpView, records: Sequence[Record], *, agent_lives: bool) -> Story
         why=_WHY[view.row] if view.row else "",
         unknown=_unknown(view),
         settles=view.unresolved.settles_by if view.unresolved else "",
-        to_do=_to_do(view, agent_lives=agent_lives),
+        to_do=_to_do(view, _last_evidence(records), agent_lives=agent_lives),
     )
 
 
@@ -226,12 +228,13 @@ def _unknown(view: OpView) -> tuple[str, ...]:
     return ()
 
 
-def _to_do(view: OpView, *, agent_lives: bool) -> tuple[str, ...]:
+def _to_do(view: OpView, evidence: Mapping[str, str], *, agent_lives: bool) -> tuple[str, ...]:
     if view.state is OpState.ACCEPTED:
         return ("Nothing: the agent carries it out.",)
     if view.unresolved is not None:
         again = "It is looked at again on every pass" if agent_lives else "`trueup recover` looks at it again"
-        return (words.TO_DO[view.unresolved.reason], f"{again}; until then nobody of us touches the guest.")
+        half = _half_made(view, evidence)
+        return (words.TO_DO[view.unresolved.reason], *half, f"{again}; until then trueup leaves the guest alone.")
     if view.state in {OpState.STARTED, OpState.TASK_RUNNING}:
         if agent_lives:
             return ("Nothing: whoever holds the journal is at work on it.",)
@@ -243,6 +246,18 @@ def _to_do(view: OpView, *, agent_lives: bool) -> tuple[str, ...]:
     if view.reason is Reason.PRESUMED_NOT_STARTED:
         done.append(f"The watch ends {local(view.ended_at_ms + int(limits.PRESUMED_WATCH_S * 1000))}.")
     return tuple(done)
+
+
+def _half_made(view: OpView, evidence: Mapping[str, str]) -> tuple[str, ...]:
+    """A guest that was cut off while it was made keeps its lock for ever: only a person ends that."""
+    intent = view.intent
+    if intent.identity is not None or evidence.get("probe") != Landing.PARTIAL.value:
+        return ()
+    tool = {GuestType.QEMU: "qm", GuestType.LXC: "pct"}[intent.type]
+    commands = f"`{tool} unlock {intent.vmid}`, then `{tool} destroy {intent.vmid}`"
+    return (
+        f"Half a guest never unlocks itself. Once no process works on it any more: {commands}, as root on its node.",
+    )
 
 
 def _upper(text: str) -> str:
