@@ -1,0 +1,114 @@
+"""The blows: at which moments the agent is killed, told as conditions on what is seen.
+
+No moment is found by waiting so many seconds: each is a state of the journal and of the cluster, and the agent is
+stopped (SIGSTOP) and looked at once more before it is killed, so that it dies at that very point.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from trueup.edges.demo.sight import Seen
+from trueup.model.ops import Kind, OpState, OpView
+
+LATE_S: Final = 9.0
+"""How long the late request stays on its way: longer than a new agent takes to come up and to raise its fence."""
+
+_LINGER_S: Final = 0.5
+_SOURCE: Final = {103: 9000, 104: 9001}
+
+Accident = Mapping[str, str | int | float]
+"""A fault of the simulator."""
+
+
+class Blow(msgspec.Struct, frozen=True, kw_only=True):
+    """One act.
+
+    `aims` are the guests that it may be about, in the order in which it is tried. `accident` (of the kind `fault`) is
+    ordered from the simulator, for a guest, before the agent that meets it is started. `near` tells that the moment is
+    about to come: from then on the agent runs in slices of a few milliseconds. `now` is the moment. `dead_until` is
+    what PVE does meanwhile before the next agent is started.
+    """
+
+    title: str
+    text: str
+    why: str
+    aims: tuple[int, ...] = (0,)
+    fault: str = ""
+    accident: Callable[[int], Accident] | None = None
+    near: Callable[[Seen, int], bool] = lambda _seen, _vmid: False
+    now: Callable[[Seen, int], bool]
+    dead_until: Callable[[Seen, Sequence[OpView]], bool] = lambda _seen, _left: True
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its accident holds the request back."""
+        return self.fault == "late"
+
+
+def unanswered(seen: Seen, kind: Kind, vmid: int) -> bool:
+    """Whether a request may have left of which nothing has been heard, and which nobody has begun to judge."""
+    return any(
+        op.state is OpState.STARTED and op.fencing is None and op.intent.vmid == vmid for op in seen.in_flight(kind)
+    )
+
+
+def _clones(seen: Seen, _vmid: int) -> bool:
+    ended = any(op.state is OpState.SUCCEEDED for op in seen.ops)
+    return ended and len(seen.at_work(Kind.CLONE)) > 1
+
+
+def _a_clone_has_ended(seen: Seen, left: Sequence[OpView]) -> bool:
+    return any(op.upid in seen.ended for op in left if op.intent.kind is Kind.CLONE)
+
+
+def _starts(seen: Seen, _vmid: int) -> bool:
+    starts = seen.at_work(Kind.START)
+    since_ms = min((op.started_at_ms for op in starts), default=seen.now_ms)
+    return len(starts) > 1 or seen.now_ms - since_ms > _LINGER_S * 1000
+
+
+def _unanswered(kind: Kind) -> Callable[[Seen, int], bool]:
+    return lambda seen, vmid: unanswered(seen, kind, vmid)
+
+
+def _met(accident: str, kind: Kind) -> Callable[[Seen, int], bool]:
+    return lambda seen, vmid: accident not in seen.pending and unanswered(seen, kind, vmid)
+
+
+BLOWS: Final = (
+    Blow(
+        title="Killed in the middle of clones",
+        text="The agent clones and creates. It is killed while PVE copies disks, which PVE goes on doing.",
+        why="in the middle of clones",
+        now=_clones,
+        dead_until=_a_clone_has_ended,
+    ),
+    Blow(
+        title="Killed with a request on its way, and the request is late",
+        text=f"A stalled daemon holds a config write of the agent back for {LATE_S:.0f} s. The agent dies meanwhile.",
+        why="its request still on the way to PVE",
+        aims=(102, 101, 104, 103),
+        fault="late",
+        accident=lambda vmid: {"fault": "late", "method": "POST", "path": f"/qemu/{vmid}/config$", "delay_s": LATE_S},
+        near=_unanswered(Kind.CONFIGURE),
+        now=_met("late", Kind.CONFIGURE),
+    ),
+    Blow(
+        title="Killed in the middle of starts",
+        text="The next agent makes the change that never was, and starts guests. It is killed again.",
+        why="in the middle of starts",
+        now=_starts,
+    ),
+    Blow(
+        title="Killed before it hears the answer",
+        text="PVE begins a clone, but its answer is lost, and the agent dies: nobody was ever told the task's id.",
+        why="the answer of PVE lost",
+        aims=(103, 104),
+        fault="reply_lost",
+        accident=lambda vmid: {"fault": "reply_lost", "method": "POST", "path": f"/qemu/{_SOURCE[vmid]}/clone$"},
+        near=_unanswered(Kind.CLONE),
+        now=_met("reply_lost", Kind.CLONE),
+    ),
+)
