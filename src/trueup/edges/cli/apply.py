@@ -1,7 +1,8 @@
 """`trueup apply`: recover, plan, show, ask, do, and look whether it is so."""
 
+import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, redirect_stdout
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from trueup.edges.stopping import Stopping
 from trueup.engine.agent import Agent, Converged
 from trueup.engine.agent import apply as converge
 from trueup.engine.recoverer import Report
+from trueup.model import limits
 from trueup.model.errors import BadInput
 from trueup.model.guests import Desired
 from trueup.model.plan import Bucket, Plan
@@ -81,13 +83,30 @@ async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
                 report = await agent.recover()
             _show_recovery(report, options)
             plan = await agent.reconciler().look(manifests.guests)
-            if not options.as_json:
-                plan_view.show(plan)
+            _show_plan(plan, options)
+            if await _nothing_to_do(agent, plan, report):
+                return Outcome(report=report, shown=plan, plan=plan, converged=Converged(plan=plan))
             if not _agreed(plan, report, options, stopping):
                 return Outcome(report=report, shown=plan, plan=plan, converged=None)
             with reporter.drawing():
                 converged = await _converge(agent, manifests.guests, options, stopping)
             return Outcome(report=report, shown=plan, plan=converged.plan, converged=converged, stopped=stopping.asked)
+
+
+async def _nothing_to_do(agent: Agent, plan: Plan, report: Report) -> bool:
+    """Whether another look could not find any work: then an apply costs no more reads than a plan.
+
+    Nothing may be done now, nothing is open, nothing is watched, and every guest of ours is accounted for.
+    """
+    journal, now_ms = agent.deck.journal, agent.deck.clock.now_ms()
+    return not (
+        plan_view.has_work(plan)
+        or report.left_open
+        or await journal.in_flight()
+        or await journal.accepted()
+        or await journal.presumed_since(now_ms - int(limits.PRESUMED_WATCH_S * 1000))
+        or set(await journal.adopted()) - {guest.vmid for guest in plan.guests}
+    )
 
 
 async def _converge(agent: Agent, desired: Sequence[Desired], options: Options, stopping: Stopping) -> Converged:
@@ -100,6 +119,15 @@ async def _converge(agent: Agent, desired: Sequence[Desired], options: Options, 
 
         stopping.gently(wind_down)
         return await converge(reconciler, agent.deck, lambda: desired, once=options.once)
+
+
+def _show_plan(plan: Plan, options: Options) -> None:
+    """Nobody is asked about a plan that was not shown, wherever the data goes."""
+    if not options.as_json:
+        plan_view.show(plan)
+    elif not options.yes:
+        with redirect_stdout(sys.stderr):
+            plan_view.show(plan)
 
 
 def _show_recovery(report: Report, options: Options) -> None:

@@ -50,7 +50,13 @@ class Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
-        loaded = importlib.import_module(f"trueup.edges.cli.{module}")
+        path = f"trueup.edges.cli.{module}"
+        try:
+            loaded = importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name == path:
+                return None  # this build ships without it
+            raise
         return cast("click.Command", getattr(loaded, module))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
