@@ -99,7 +99,8 @@ def _fill_disk(filling: Filling, key: str, raw: str) -> str:
     if key.startswith(("efidisk", "tpmstate")):
         size = SMALL_DISK
     storages.need_content(allocate[1], filling.content)
-    disk = storages.allocate(allocate[1], node, filling.vmid, size, filling.m.now)
+    form = lookup(raw, "format") or "raw"
+    disk = storages.allocate(allocate[1], node, filling.vmid, size, filling.m.now, form)
     filling.made.append(disk.volid)
     value = join(disk.volid, options_of(raw, without=("format", "size")) | {"size": format_size(size)})
     if filling.guest_type == "qemu":

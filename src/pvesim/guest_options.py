@@ -227,3 +227,13 @@ DESTROY_QEMU: Mapping[str, Param] = {
 DESTROY_LXC: Mapping[str, Param] = {"force": BOOLEAN, "purge": BOOLEAN, "destroy-unreferenced-disks": BOOLEAN}
 GET_CONFIG: Mapping[str, Param] = {"current": BOOLEAN, "snapshot": SNAPNAME}
 NEXTID: Mapping[str, Param] = {"vmid": OPTIONAL_VMID}
+SNAPSHOT_LXC: Mapping[str, Param] = {
+    "snapname": Param(required=True, max_length=40, check=SNAPNAME.check),
+    "description": TEXT,
+}
+SNAPSHOT_QEMU: Mapping[str, Param] = {**SNAPSHOT_LXC, "vmstate": BOOLEAN}
+SNAPSHOT_CONFIG: Mapping[str, Param] = {"description": TEXT}
+FEATURE: Mapping[str, Param] = {
+    "feature": Param(required=True, enum=("snapshot", "clone", "copy")),
+    "snapname": SNAPNAME,
+}

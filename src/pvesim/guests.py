@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pvesim.cluster import CPUS, Cluster, Node
 from pvesim.kernel import Kernel
-from pvesim.properties import lookup, parse_size
+from pvesim.properties import LXC_VOLUME, QEMU_DISK, UNUSED, file_of, lookup, parse_size
 from pvesim.texts import Config, digest_of, raw_text, settle
 from pvesim.wire import ApiError, died
 
@@ -150,6 +150,27 @@ def absent(guest_type: str, node: str, vmid: int) -> ApiError:
     return died(f"Configuration file 'nodes/{node}/{FILE_FOLDER[guest_type]}/{vmid}.conf' does not exist")
 
 
+def drop_reattached(config: Config, guest_type: str) -> None:
+    """An `unusedN` whose volume is attached again goes."""
+    waiting = [key for key in config.values if UNUSED.match(key)]
+    if not waiting:
+        return
+    disk = QEMU_DISK if guest_type == "qemu" else LXC_VOLUME
+    used = {file_of(raw) for key, raw in config.values.items() if disk.match(key)}
+    for key in waiting:
+        if config.values[key] in used:
+            del config.values[key]
+
+
+def keep_unused(values: dict[str, str], volid: str) -> str | None:
+    """Note a volume as the first free `unusedN`; None when it is noted already."""
+    if any(UNUSED.match(key) and raw == volid for key, raw in values.items()):
+        return None
+    key = next(f"unused{n}" for n in range(256) if f"unused{n}" not in values)
+    values[key] = volid
+    return key
+
+
 def flock_path(guest_type: str, vmid: int) -> str:
     """The lock file of a guest."""
     if guest_type == "qemu":
@@ -202,7 +223,8 @@ class GuestStore:
         """Write the config; this line of `text` is the moment at which PVE's world has changed."""
         self.need_writable(guest.node, guest.conf_name(), hand)
         self.settle(guest.vmid, guest.node)
-        text = raw_text(config)
+        drop_reattached(config, guest.type)
+        text = raw_text(config, guest.type)
         if text != guest.text:
             hand.touched()
         guest.text, guest.digest, guest.config = text, digest_of(text), settle(config, guest.type)

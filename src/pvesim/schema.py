@@ -91,6 +91,8 @@ SNAPNAME = Param(max_length=40, check=_config_id)
 DISK_SIZE = Param(required=True, check=_size)
 ROOT_ONLY = Param(type="boolean", check=_root_only)
 
+_IN_PATH: dict[str, Param] = {"vmid": VMID, "snapname": SNAPNAME}
+
 
 def fault_of(param: Param, raw: str) -> str | None:
     """The complaint about a value, None if it is fine."""
@@ -119,8 +121,9 @@ def check(
         raise bad_parameters(dict.fromkeys(doubled, DOUBLED))
     given = {name: value for name, value in raw.items() if name not in names}
     errors = _faults(given, declared, more)
-    if "vmid" in names and (fault := fault_of(VMID, names["vmid"])) is not None:
-        errors["vmid"] = fault
+    for name, param in _IN_PATH.items():
+        if name in names and (fault := fault_of(param, names[name])) is not None:
+            errors[name] = fault
     for name, param in declared.items():
         if param.required and name not in given:
             errors[name] = MISSING

@@ -111,6 +111,7 @@ class Service:
             ticket=ticket, method=request.method, path=request.path, entry=entry, node=target, who=who,
             arrived=m.now, authorization=request.authorization, fault=fault, raw=request.params, names=names,
         )  # fmt: skip
+        route.allow(call)
         return call, route
 
     def _pass_on(self, call: Call, route: Route) -> Steps[Answer]:
@@ -210,6 +211,7 @@ class Service:
     def _execute(self, call: Call, route: Route) -> Steps[Answer]:
         m = self.m
         try:
+            route.allow(call)
             call.params = route.checked(call)
             if call.method != "GET":
                 self._accept(call)

@@ -16,7 +16,22 @@ from pvesim.wire import Json, died
 SHARED = "*"
 DEFAULT_TEMPLATE = "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"
 _OWNER = re.compile(r"(?:^|/)(?:vm|base|subvol|basevol)-(\d+)-")
-_FORMATS = {".tar.gz": "tgz", ".tar.xz": "txz", ".tar.zst": "tzst", ".iso": "iso"}
+_BACKUP_OWNER = re.compile(r"^backup/vzdump-(qemu|lxc)-(\d+)-")
+_FORMATS = {
+    ".tar.gz": "tgz", ".tar.xz": "txz", ".tar.zst": "tzst", ".iso": "iso", ".qcow2": "qcow2", ".vma.zst": "vma.zst",
+    ".vma.gz": "vma.gz", ".vma.lzo": "vma.lzo", ".vma": "vma", ".tar.lzo": "tar.lzo", ".tar": "tar",
+}  # fmt: skip
+_BACKUP_FORMATS = {"tgz": "tar.gz", "tzst": "tar.zst"}
+_SNAPSHOTS = frozenset({"lvmthin", "rbd", "zfspool", "zfs", "btrfs"})
+_IN_ORDER = frozenset({"zfspool", "zfs"})
+FILES = frozenset({"dir", "nfs", "cifs", "cephfs", "btrfs", "glusterfs"})
+TOTAL = 2**40
+_FULL = {
+    "lvmthin": "lvcreate '{volume}' error:   Cannot create new thin volume, free space in thin pool reached threshold.",
+    "rbd": "rbd error: rbd: create error: (28) No space left on device",
+    "zfspool": "zfs error: cannot create '{volume}': out of space",
+}
+_FULL_FILE = "unable to create image: qemu-img: {volume}: error while writing: No space left on device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +56,10 @@ class Volume:
     format: str
     vmid: int | None
     ctime: int
+    subtype: str | None = None
+    notes: str | None = None
+    protected: bool = False
+    snaps: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -50,6 +69,7 @@ class Storages:
     defined: dict[str, Storage] = field(default_factory=dict[str, Storage])
     volumes: dict[tuple[str, str], Volume] = field(default_factory=dict[tuple[str, str], Volume])
     by_vmid: dict[int, dict[tuple[str, str], None]] = field(default_factory=dict[int, dict[tuple[str, str], None]])
+    quotas: dict[str, int] = field(default_factory=dict[str, int])
 
     def get(self, name: str) -> Storage:
         """A definition, or the error PVE raises for an unknown name."""
@@ -83,17 +103,56 @@ class Storages:
             raise died(f"volume '{volid}' does not exist")
         return found
 
-    def allocate(self, name: str, node: str, vmid: int, size: int, now: float) -> Volume:
+    def allocate(self, name: str, node: str, vmid: int, size: int, now: float, form: str = "raw") -> Volume:
         """A new empty disk with the first free number."""
+        self.need_room(name, node, f"vm-{vmid}-disk", size)
         taken = {volume.volid for volume in self.owned(vmid) if volume.volid.startswith(f"{name}:")}
         numbers = {int(m[1]) for volid in taken if (m := re.search(r"-disk-(\d+)", volid))}
         number = next(n for n in range(len(numbers) + 1) if n not in numbers)
-        return self.add(self._name(name, f"vm-{vmid}-disk-{number}", vmid), node, size, now)
+        return self.add(self._name(name, f"vm-{vmid}-disk-{number}", vmid, form), node, size, now)
 
-    def _name(self, name: str, volume: str, vmid: int) -> str:
-        if self.get(name).kind == "dir":
-            return f"{name}:{vmid}/{volume}.raw"
+    def _name(self, name: str, volume: str, vmid: int, form: str = "raw") -> str:
+        if self.get(name).kind in FILES:
+            return f"{name}:{vmid}/{volume}.{form}"
         return f"{name}:{volume}"
+
+    def used(self, name: str, node: str) -> int:
+        """What lies on a storage, in bytes, as seen from `node`."""
+        return sum(volume.size for volume in self.visible(node, name))
+
+    def total(self, name: str) -> int:
+        """Its size: a terabyte, or what was set as its quota."""
+        return self.quotas.get(name, TOTAL)
+
+    def need_room(self, name: str, node: str, volume: str, size: int) -> None:
+        """The error of a full storage, in the words of its kind."""
+        if name in self.quotas and self.used(name, node) + size > self.quotas[name]:
+            raise died(_FULL.get(self.get(name).kind, _FULL_FILE).format(volume=volume))
+
+    def can_snapshot(self, volid: str, node: str) -> bool:
+        """Whether the storage of a volume makes snapshots of it."""
+        found = self.find(volid, node)
+        return found is not None and (self.get(volid.partition(":")[0]).kind in _SNAPSHOTS or found.format == "qcow2")
+
+    def snapshot(self, volid: str, node: str, name: str) -> None:
+        """Take a snapshot of a volume."""
+        found = self.need(volid, node)
+        self.volumes[found.place, volid] = replace(found, snaps=(*found.snaps, name))
+
+    def unsnapshot(self, volid: str, node: str, name: str) -> None:
+        """Delete a snapshot of a volume; one that is not there is no error."""
+        found = self.find(volid, node)
+        if found is not None:
+            kept = tuple(snap for snap in found.snaps if snap != name)
+            self.volumes[found.place, volid] = replace(found, snaps=kept)
+
+    def need_newest(self, volid: str, node: str, name: str) -> None:
+        """On ZFS only the newest snapshot can be rolled back to."""
+        found = self.need(volid, node)
+        if name not in found.snaps:
+            raise died(f"volume '{volid}' has no snapshot '{name}'")
+        if self.get(volid.partition(":")[0]).kind in _IN_ORDER and found.snaps[-1] != name:
+            raise died(f"can't rollback, '{name}' is not most recent snapshot on '{volid}'")
 
     def add_named(self, name: str, node: str, volume: str, vmid: int, now: float) -> Volume:
         """A volume with a fixed name, such as a cloud-init image."""
@@ -111,15 +170,18 @@ class Storages:
     def add(self, volid: str, node: str, size: int, now: float) -> Volume:
         """Note a volume under its full name."""
         name, _, rest = volid.partition(":")
-        owners = _OWNER.findall(rest)
+        owners, archive = _OWNER.findall(rest), _BACKUP_OWNER.match(rest)
         vmid = int(owners[-1]) if owners else None
         directory = rest.partition("/")[0]
         content = directory if directory in {"vztmpl", "iso", "backup"} else "images"
         suffix = next((_FORMATS[s] for s in _FORMATS if rest.endswith(s)), "raw")
+        if archive is not None:
+            suffix = _BACKUP_FORMATS.get(suffix, suffix)
         key = (self.place(name, node), volid)
         self.volumes[key] = Volume(
-            volid=volid, place=key[0], size=size, content=content, format=suffix, vmid=vmid, ctime=int(now)
-        )
+            volid=volid, place=key[0], size=size, content=content, format=suffix, ctime=int(now),
+            vmid=int(archive[2]) if archive is not None else vmid, subtype=archive[1] if archive is not None else None,
+        )  # fmt: skip
         if vmid is not None:
             self.by_vmid.setdefault(vmid, {})[key] = None
         return self.volumes[key]
@@ -133,9 +195,13 @@ class Storages:
             raise died(f"base volume '{volid}' is still in use by linked cloned")
         key = (found.place, volid)
         del self.volumes[key]
-        if found.vmid is not None:
+        if found.vmid is not None and found.vmid in self.by_vmid:
             self.by_vmid[found.vmid].pop(key, None)
         return True
+
+    def put(self, volume: Volume) -> None:
+        """Note a changed volume."""
+        self.volumes[volume.place, volume.volid] = volume
 
     def children(self, base: Volume) -> list[Volume]:
         """Linked clones of a volume."""
@@ -168,15 +234,17 @@ class Storages:
 
     def rows(self, node: str) -> list[dict[str, Json]]:
         """GET /nodes/N/storage."""
-        return [
-            {
+        found: list[dict[str, Json]] = []
+        for s in self.defined.values():
+            if s.nodes is not None and node not in s.nodes:
+                continue
+            total, used = self.total(s.name), min(self.total(s.name), 2**30 + self.used(s.name, node))
+            found.append({
                 "storage": s.name, "type": s.kind, "content": ",".join(s.content), "shared": int(s.shared),
-                "active": 1, "enabled": 1, "total": 2**40, "used": 2**30, "avail": 2**40 - 2**30,
-                "used_fraction": 2.0**-10,
-            }
-            for s in self.defined.values()
-            if s.nodes is None or node in s.nodes
-        ]  # fmt: skip
+                "active": 1, "enabled": 1, "total": total, "used": used, "avail": total - used,
+                "used_fraction": used / total if total else 0,
+            })  # fmt: skip
+        return found
 
 
 def content_row(volume: Volume, *, guest_types: Mapping[int, str]) -> dict[str, Json]:
@@ -187,6 +255,13 @@ def content_row(volume: Volume, *, guest_types: Mapping[int, str]) -> dict[str, 
     }  # fmt: skip
     if volume.vmid is not None:
         row["vmid"] = volume.vmid
+    if volume.subtype is not None:
+        row["subtype"] = volume.subtype
+        if volume.notes:
+            row["notes"] = volume.notes
+        if volume.protected:
+            row["protected"] = 1
+    elif volume.vmid is not None:
         row["used"] = volume.size
         row["parent"] = None
         if guest_types.get(volume.vmid) == "lxc":

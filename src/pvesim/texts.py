@@ -16,11 +16,11 @@ from pvesim.wire import Json
 _ENCODED = re.compile(r"[^\x20-\x24\x26-\x39\x3b-\x7e]")
 QEMU_NUMBERS = frozenset({
     "acpi", "autostart", "balloon", "ciupgrade", "cores", "cpuunits", "freeze", "kvm", "localtime",
-    "migrate_downtime", "migrate_speed", "numa", "onboot", "protection", "reboot", "shares", "smp", "sockets",
-    "tablet", "tdf", "template", "vcpus", "allow-ksm",
+    "migrate_downtime", "migrate_speed", "numa", "onboot", "protection", "reboot", "shares", "smp", "snaptime",
+    "sockets", "tablet", "tdf", "template", "vcpus", "allow-ksm",
 })  # fmt: skip
 LXC_NUMBERS = frozenset({
-    "console", "cores", "cpuunits", "debug", "memory", "onboot", "protection", "swap", "template", "tty",
+    "console", "cores", "cpuunits", "debug", "memory", "onboot", "protection", "snaptime", "swap", "template", "tty",
     "unprivileged",
 })  # fmt: skip
 
@@ -32,10 +32,16 @@ class Config:
     values: dict[str, str] = field(default_factory=dict[str, str])
     pending: dict[str, str] = field(default_factory=dict[str, str])
     pending_delete: list[str] = field(default_factory=list[str])
+    snapshots: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
 
     def copy(self) -> Config:
         """An independent copy to edit."""
-        return Config(values=dict(self.values), pending=dict(self.pending), pending_delete=list(self.pending_delete))
+        return Config(
+            values=dict(self.values),
+            pending=dict(self.pending),
+            pending_delete=list(self.pending_delete),
+            snapshots={name: dict(values) for name, values in self.snapshots.items()},
+        )
 
     def effective(self) -> dict[str, str]:
         """The values with everything pending applied."""
@@ -55,23 +61,25 @@ def encode_text(text: str) -> str:
     return _ENCODED.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)
 
 
-def raw_text(config: Config) -> str:
+def raw_text(config: Config, guest_type: str = "qemu") -> str:
     """The file PVE writes for this content."""
-    text = ""
-    description = config.values.get("description", "").rstrip("\n")
-    if description:
-        text = "".join(f"#{encode_text(line)}\n" for line in description.split("\n"))
-    text += _section(config.values)
+    text = _section(config.values)
     if config.pending or config.pending_delete:
-        text += "\n[PENDING]\n"
+        waiting = dict(config.pending)
         if config.pending_delete:
-            text += f"delete: {','.join(config.pending_delete)}\n"
-        text += _section(config.pending)
+            waiting["delete"] = ",".join(config.pending_delete)
+        text += f"\n[{'PENDING' if guest_type == 'qemu' else 'pve:pending'}]\n{_section(waiting)}"
+    for name in sorted(config.snapshots):
+        text += f"\n[{name}]\n{_section(config.snapshots[name])}"
     return text
 
 
 def _section(values: Mapping[str, str]) -> str:
-    return "".join(f"{key}: {values[key]}\n" for key in sorted(values) if key != "description")
+    text = ""
+    description = values.get("description", "").rstrip("\n")
+    if description:
+        text = "".join(f"#{encode_text(line)}\n" for line in description.split("\n"))
+    return text + "".join(f"{key}: {values[key]}\n" for key in sorted(values) if key != "description")
 
 
 def digest_of(text: str) -> str:
@@ -86,14 +94,15 @@ def settle(config: Config, guest_type: str) -> Config:
     empty value is read as one blank.
     """
     settled = config.copy()
-    for values in (settled.values, settled.pending):
+    for values in (settled.values, settled.pending, *settled.snapshots.values()):
         for key, value in values.items():
             if key == "description":
                 values[key] = value.rstrip() if guest_type == "qemu" else value.rstrip("\n")
             else:
                 values[key] = value.rstrip() or " "
-    if not settled.values.get("description", "-"):
-        del settled.values["description"]
+    for values in (settled.values, *settled.snapshots.values()):
+        if not values.get("description", "-"):
+            del values["description"]
     return settled
 
 

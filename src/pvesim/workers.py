@@ -86,6 +86,16 @@ class Job:
         if waits:
             self.log(" OK")
 
+    def lock(self, path: str, seconds: float = FLOCK_TIMEOUT_S) -> Steps[bool]:
+        """Take any other lock file of this node, quietly; False when the time ran out."""
+        got = yield from acquire(Acquire(f"{self.node}:{path}", self.m.scaled(seconds)))
+        return got
+
+    def unlock(self, guest_type: str, vmid: int) -> None:
+        """Give a guest's lock file back before the end of the task."""
+        if self.proc is not None:
+            self.m.kernel.release(self.proc, flock_key(self.node, guest_type, vmid))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:

@@ -222,8 +222,8 @@ def test_unknown_keys_and_typos_are_refused():
 def test_what_is_not_simulated_says_so():
     sim = Sim(VM)
     for method, path in (
-        ("POST", f"{PATH}/snapshot"), ("POST", f"{PATH}/migrate"), ("POST", f"{PATH}/template"),
-        ("GET", "/cluster/ha/resources"), ("POST", "/nodes/pve1/vzdump"), ("POST", "/nodes/pve1/lxc/900/config"),
+        ("POST", f"{PATH}/monitor"), ("POST", f"{PATH}/remote_migrate"), ("POST", f"{PATH}/vncproxy"),
+        ("GET", "/cluster/replication"), ("POST", "/nodes/pve1/qemu/900/agent"), ("POST", "/nodes/pve1/lxc/900/config"),
     ):  # fmt: skip
         reply = sim.call(method, path)
         assert reply.refusal == (501, f"Method '{method} {path}' not implemented")

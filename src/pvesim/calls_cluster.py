@@ -1,0 +1,61 @@
+"""The calls about the cluster, its nodes, storages, tasks and users.
+
+Rule kept here: a table and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pvesim import guest_options as options
+from pvesim import routes_access, routes_cluster
+from pvesim.routing import Route, need, route
+from pvesim.schema import BOOLEAN, COUNT, OPTIONAL_VMID, TEXT, Param, Params
+
+_STATUSES = ("ok", "warning", "error", "unknown")
+
+
+def _statuses(raw: str) -> str | None:
+    wrong = next((s for s in re.split(r"[;, ]+", raw) if s and s not in _STATUSES), None)
+    return None if wrong is None else f"invalid format - invalid status '{wrong}'\n"
+
+
+_TASK_LIST: Params = {
+    "start": COUNT, "limit": COUNT, "vmid": OPTIONAL_VMID, "typefilter": TEXT, "userfilter": TEXT,
+    "since": Param(type="integer"), "until": Param(type="integer"), "errors": BOOLEAN,
+    "source": Param(enum=("archive", "active", "all")), "statusfilter": Param(check=_statuses),
+}  # fmt: skip
+_TOKEN: Params = {"comment": TEXT, "expire": COUNT, "privsep": BOOLEAN}
+_RESOURCES: Params = {"type": Param(enum=("vm", "storage", "node", "sdn"))}
+_TASK_LOG: Params = {"start": COUNT, "limit": COUNT, "download": BOOLEAN}
+_CONTENT: Params = {"content": TEXT, "vmid": OPTIONAL_VMID}
+_STORAGES: Params = {"content": TEXT, "enabled": BOOLEAN, "format": BOOLEAN, "storage": TEXT, "target": TEXT}
+_TOKENS = "/access/users/{userid}/token"
+_NODE = "/nodes/{node}"
+_CONTENT_PATH = f"{_NODE}/storage/{{storage}}/content"
+
+CLUSTER_ROUTES: tuple[Route, ...] = (
+    route("GET /version", routes_cluster.version),
+    route(f"GET {_NODE}/version", routes_cluster.version),
+    route("GET /access/permissions", routes_cluster.permissions, {"path": TEXT, "userid": TEXT}),
+    route(f"GET {_TOKENS}", routes_access.list_tokens),
+    route(f"GET {_TOKENS}/{{tokenid}}", routes_access.get_token),
+    route(f"POST! {_TOKENS}/{{tokenid}}", routes_access.create_token, _TOKEN),
+    route(f"PUT! {_TOKENS}/{{tokenid}}", routes_access.update_token, _TOKEN),
+    route(f"DELETE! {_TOKENS}/{{tokenid}}", routes_access.delete_token),
+    route("GET! /cluster/status", routes_cluster.state, demands=need("/", "Sys.Audit")),
+    route("GET /cluster/resources", routes_cluster.resources, _RESOURCES),
+    route("GET /cluster/tasks", routes_cluster.cluster_tasks),
+    route("GET /cluster/nextid", routes_cluster.nextid, options.NEXTID),
+    route("GET /cluster/log", routes_cluster.cluster_log, {"max": COUNT}),
+    route("GET /nodes", routes_cluster.nodes),
+    route(f"GET {_NODE}/status", routes_cluster.status, demands=need("/nodes/{node}", "Sys.Audit")),
+    route(f"GET! {_NODE}/storage", routes_cluster.storages, _STORAGES),
+    route(f"GET! {_CONTENT_PATH}", routes_cluster.content, _CONTENT,
+          demands=need("/storage/{storage}", "Datastore.Audit", "Datastore.AllocateSpace", any_of=True)),
+    route(f"GET {_NODE}/tasks", routes_cluster.tasks, _TASK_LIST),
+    route(f"GET {_NODE}/tasks/{{upid}}", routes_cluster.task_index),
+    route(f"GET! {_NODE}/tasks/{{upid}}/status", routes_cluster.task_status),
+    route(f"GET! {_NODE}/tasks/{{upid}}/log", routes_cluster.task_log, _TASK_LOG),
+    route(f"DELETE! {_NODE}/tasks/{{upid}}", routes_cluster.abort_task),
+)  # fmt: skip
