@@ -213,6 +213,10 @@ def test_a_guest_was_destroyed_if_it_is_nowhere_and_a_vmid_made_anew_proves_noth
     check(Kind.DESTROY, sight, expected, identity=SIGNED)
 
 
+def test_a_destroy_that_knew_no_identity_takes_whoever_has_the_vmid_for_its_guest():
+    check(Kind.DESTROY, sees(identity=SIGNED), (NOT_LANDED, NOBODYS), identity=None)
+
+
 # -- snapshots --------------------------------------------------------------------------------------------------------
 
 
@@ -354,3 +358,21 @@ def test_what_nobody_marked_is_never_attributed(kind: Kind):
         for lock in ("", "backup", "clone", "migrate", "rollback"):
             sight = Sight(guest=guest(status=power, lock=lock, marker=FOREIGN), snapshots={}, archives={})
             assert not KINDS[kind].probe(intent(kind, goal={"power": "running", "snapshot": "s"}), sight).attributable
+
+
+SIGHTS = [
+    Sight(guest=seen, absent=absent, snapshots=snapshots, archives={})
+    for seen in (None, guest(), guest(marker=mark()), guest(marker=mark(), lock="snapshot", config=DISK))
+    for absent in (True, False)
+    for snapshots in (None, {}, {"up-7": ""})
+    if not (seen and absent)
+]
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=str)
+def test_an_intent_without_a_marker_is_judged_too_and_nothing_is_attributed_to_it(kind: Kind):
+    goal = {"scsi1": "", "snapshot": "up-7", "power": "running"}
+    for sight in SIGHTS:
+        found = KINDS[kind].probe(intent(kind, marker=None, goal=goal), sight)
+        assert found.why
+        assert not found.attributable or kind is Kind.DESTROY

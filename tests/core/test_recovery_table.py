@@ -292,6 +292,15 @@ def test_a_closed_operation_is_never_judged_again(state: OpState):
         decide(op(state=state), Evidence())
 
 
+@pytest.mark.parametrize("kind", list(Kind), ids=str)
+def test_evidence_closes_nothing_by_what_nobody_looked_for(kind: Kind):
+    assert isinstance(decide(op(kind), Evidence()), Open)
+    not_there = Evidence(task=Task.NONE, finding=Finding(landing=Landing.NOT_LANDED), settled=True)
+    assert not isinstance(decide(op(kind), not_there), Close)
+    gone = Evidence(task=Task.NONE, finding=Finding(landing=Landing.LANDED, attributable=True))
+    assert isinstance(decide(op(kind), gone), Close) == (kind is not Kind.DESTROY)
+
+
 # -- promises ---------------------------------------------------------------------------------------------------------
 
 

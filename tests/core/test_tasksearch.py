@@ -230,6 +230,7 @@ def test_the_recordings_have_all_four_ends():
         ("WARNINGS: ", Task.ERROR),
         ("WARNINGS: many", Task.ERROR),
         ("WARNINGS", Task.ERROR),
+        ("exit code: 1", Task.ERROR),
         ("ok", Task.ERROR),
         ("OK, but not really", Task.ERROR),
         ("", Task.KILLED),
