@@ -12,12 +12,16 @@ import ssl
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from trueup.adapters import sqlite
+from trueup.core import marker as markers
+from trueup.model.guests import Marker
+from trueup.model.ids import OpId, TokenId, Vmid
 from trueup.model.ops import OpView, Record
 
 TRUEUP = (sys.executable, "-m", "trueup")
@@ -299,6 +303,19 @@ class Stage:
 
     # -- the journal -----------------------------------------------------------------------------------------------
 
+    def found(self) -> str:
+        """Make the journal, as a first start does, and return the installation's id in markers."""
+
+        async def begin() -> str:
+            self.journal_file.parent.mkdir()
+            journal = sqlite.open_journal(self.journal_file)
+            await journal.take_epoch(holder="test", token=TokenId(""), record_id=str(uuid.uuid4()), at_ms=1)
+            (first,) = await journal.records(limit=1)
+            await journal.close()
+            return first.record_id
+
+        return asyncio.run(begin())
+
     def journal(self) -> Journal:
         async def read() -> tuple[Sequence[OpView], Sequence[Record]]:
             reader = sqlite.open_reader(self.journal_file)
@@ -309,6 +326,12 @@ class Stage:
 
         ops, records = asyncio.run(read())
         return Journal(ops, records, sqlite.verify(self.journal_file))
+
+
+def marked(installation: str, vmid: int) -> str:
+    """The description of a guest that this installation has made."""
+    mark = Marker(uid=f"uid-{vmid}", installation=installation, vmid=Vmid(vmid), op_id=OpId("made-before"), counter=1)
+    return markers.render("", mark)
 
 
 def vm(vmid: int, *more: str, node: str = "pve1") -> str:
