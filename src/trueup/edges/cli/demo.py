@@ -1,7 +1,9 @@
 """`trueup demo`: watch an agent be killed in the middle of its work, again and again, and see that nothing is lost."""
 
+import asyncio
 import json
 import os
+import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -44,6 +46,9 @@ def demo(parts: Parts, *, as_json: bool, keep: Path | None, seed: int, picture: 
 
 
 async def _play(parts: Parts, folder: Path, *, as_json: bool, seed: int, picture: Path | None) -> Outcome:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with open_stage(folder, parts, seed=seed) as stage:
         teller = _teller(as_json=as_json)
         if picture is not None:

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 CLUSTER: Final = "demo"
-TIME_SCALE: Final = 0.3
-"""A full clone takes 10 PVE-seconds, so 3 s here."""
+TIME_SCALE: Final = 0.36
+"""A full clone takes 10 PVE-seconds, so not quite 4 s here."""
 
 _TEMPLATE: Final = "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"
 

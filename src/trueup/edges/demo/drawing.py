@@ -15,10 +15,10 @@ from trueup.edges.demo.cast import CAST, Role
 from trueup.edges.demo.claims import Claim
 from trueup.edges.demo.findings import Finding, name_of
 from trueup.edges.demo.sight import Seen, is_open
-from trueup.edges.demo.teller import counts_line
+from trueup.edges.demo.teller import Phase, Player, counts_line
 from trueup.model.ops import OpState, OpView, Reason
 
-_WIDE: Final = 100
+_WIDE: Final = 110
 """Columns from which on there is room for where a guest comes from."""
 
 _NEVER: Final = frozenset({Reason.NOT_STARTED, Reason.PRESUMED_NOT_STARTED})
@@ -48,10 +48,10 @@ ASCII: Final = Marks(done="+", failed="x", never="o", running="*", stopped="-", 
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the live picture shows. `pid` is None while no agent lives, `last` what it said last."""
+    """All that the live picture shows; `last` is what the agent said last."""
 
     seen: Seen
-    pid: int | None
+    player: Player
     last: Sequence[str]
     since_s: float
     width: int
@@ -71,18 +71,29 @@ def guests(scene: Scene) -> RenderableType:
             _health(role, scene.seen.guests.get(role.vmid), scene.marks),
             _deeds(ops, scene),
         )
-    alive = scene.pid is not None
-    title = f"agent {scene.pid}, epoch {scene.seen.epoch}" if alive else "the agent is dead, PVE works on"
+    title, color = _title(scene)
     return Panel(
         table,
         box=ROUNDED,
-        title=Text(f" {title} ", style="bold green" if alive else "bold red"),
+        title=Text(f" {title} ", style=f"bold {color}"),
         title_align="left",
         subtitle=Text(f" {scene.since_s:.0f} s ", style="dim"),
         subtitle_align="right",
-        border_style="green" if alive else "red",
+        border_style=color,
         width=scene.width,
     )
+
+
+def _title(scene: Scene) -> tuple[str, str]:
+    match scene.player.phase:
+        case Phase.RECOVERING:
+            return f"agent {scene.player.pid} comes up: recovery first, it may change nothing yet", "yellow"
+        case Phase.WORKING:
+            return f"agent {scene.player.pid} at work, epoch {scene.seen.epoch} of the journal", "green"
+        case Phase.DEAD:
+            return "the agent is dead, PVE works on", "red"
+        case Phase.DONE:
+            return "the agent has done its work", "green"
 
 
 def live(scene: Scene) -> RenderableType:
@@ -113,7 +124,7 @@ def _deeds(ops: Sequence[OpView], scene: Scene) -> Text:
 def _mark(op: OpView, scene: Scene) -> Text:
     marks = scene.marks
     if is_open(op):
-        if scene.pid is None:
+        if scene.player.phase is not Phase.WORKING:
             return Text(marks.unknown, style="bold red")
         frame = marks.spinner[int(scene.seen.at_s * 10) % len(marks.spinner)]
         took_s = (scene.seen.now_ms - op.started_at_ms) / 1000
@@ -145,8 +156,10 @@ def killed(pid: int, why: str, in_flight: Sequence[OpView], width: int) -> Rende
 def found(findings: Sequence[Finding], counts: Mapping[str, int], width: int) -> RenderableType:
     """What a recovery found, with the rows that decided, each explained once."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
-    for head, ratio in (("operation", 4), ("when the agent died", 5), ("what its successor found", 9), ("verdict", 5)):
-        table.add_column(head, ratio=ratio)
+    table.add_column("operation", no_wrap=True)
+    table.add_column("when the agent died", ratio=5)
+    table.add_column("what its successor found", ratio=9)
+    table.add_column("verdict", no_wrap=True)
     table.add_column("row", no_wrap=True)
     for one in findings:
         table.add_row(

@@ -54,7 +54,7 @@ def finding(before: OpView, after: OpView, events: Sequence[Event]) -> Finding:
     row = after.unresolved.row if after.unresolved else after.row or Row.R2
     return Finding(
         name=name_of(before),
-        left="PVE was at work on it" if before.upid else "sent, no answer yet",
+        left="PVE was at work on it" if before.upid else "no answer had come",
         found=_found(after, evidence),
         verdict=verdict,
         count=count,

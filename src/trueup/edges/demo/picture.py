@@ -15,7 +15,7 @@ from trueup.edges.demo.claims import Claim
 from trueup.edges.demo.drawing import Marks, Scene
 from trueup.edges.demo.findings import Finding
 from trueup.edges.demo.sight import Seen
-from trueup.edges.demo.teller import Teller
+from trueup.edges.demo.teller import Phase, Player, Teller
 from trueup.model.errors import BadInput
 from trueup.model.ops import OpView
 
@@ -59,13 +59,15 @@ class PictureTeller:
         """See `Teller`."""
         self._teller.heard(line)
 
-    def look(self, seen: Seen, pid: int | None) -> None:
+    def look(self, seen: Seen, player: Player) -> None:
         """See `Teller`."""
-        self._teller.look(seen, pid)
+        self._teller.look(seen, player)
         if self._began_s is None:
             self._began_s = seen.at_s
-        self._scene = Scene(seen=seen, pid=pid, last=(), since_s=seen.at_s - self._began_s, width=_WIDTH, marks=Marks())
-        if self._dead and pid is None:
+        self._scene = Scene(
+            seen=seen, player=player, last=(), since_s=seen.at_s - self._began_s, width=_WIDTH, marks=Marks()
+        )
+        if self._dead and player.phase is Phase.DEAD:
             self._dead = False
             self._keep(drawing.guests(self._scene))
 

@@ -13,6 +13,7 @@ from trueup.edges.demo.claims import Claim
 from trueup.edges.demo.drawing import Marks, Scene
 from trueup.edges.demo.findings import Finding
 from trueup.edges.demo.sight import Seen
+from trueup.edges.demo.teller import Player
 from trueup.model.ops import OpView
 
 _WIDTH_MAX: Final = 118
@@ -32,6 +33,7 @@ class ScreenTeller:
         self._last: list[str] = []
         self._began_s: float | None = None
         self._drawn_s = 0.0
+        self._player: Player | None = None
 
     @contextmanager
     def playing(self) -> Generator[None]:
@@ -45,23 +47,23 @@ class ScreenTeller:
 
     def say(self, text: str) -> None:
         """See `Teller`."""
-        self._print(Text(text, style="yellow"))
+        self._print(Text(text, style="bold cyan"))
 
     def heard(self, line: str) -> None:
         """See `Teller`."""
         self._last = [*self._last, line][-_LAST_LINES:]
 
-    def look(self, seen: Seen, pid: int | None) -> None:
+    def look(self, seen: Seen, player: Player) -> None:
         """Draw, but not more often than anybody can see."""
         if self._began_s is None:
             self._began_s = seen.at_s
-        if seen.at_s - self._drawn_s < _FRAME_S:
+        if seen.at_s - self._drawn_s < _FRAME_S and player == self._player:
             return
-        self._drawn_s = seen.at_s
+        self._drawn_s, self._player = seen.at_s, player
         scene = Scene(
             seen=seen,
-            pid=pid,
-            last=self._last if pid is not None else (),
+            player=player,
+            last=self._last if player.pid else (),
             since_s=seen.at_s - self._began_s,
             width=self._width,
             marks=self._marks,

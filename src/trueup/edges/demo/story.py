@@ -15,7 +15,7 @@ from trueup.edges.demo.claims import Claim
 from trueup.edges.demo.findings import Finding
 from trueup.edges.demo.sight import Seen
 from trueup.edges.demo.stage import Agent, Stage
-from trueup.edges.demo.teller import INTRO, Teller
+from trueup.edges.demo.teller import INTRO, Phase, Player, Teller
 from trueup.model.errors import TrueupError
 from trueup.model.ops import Kind, OpView
 
@@ -23,7 +23,7 @@ SIGKILLED: Final = -9
 _PACE_S: Final = 0.1
 _FAST_S: Final = 0.02
 _SLICE_S: Final = 0.004
-_DEAD_S: Final = 1.2
+_DEAD_S: Final = 2.0
 """The agent stays dead at least so long: long enough to see that PVE works on without it."""
 
 _PATIENCE_S: Final = 120.0
@@ -67,6 +67,7 @@ class Story:
         self._stage = stage
         self._teller = teller
         self._agent: Agent | None = None
+        self._idle = Phase.DEAD
         self._codes: list[int] = []
         self._lost: list[int] = []
         self._counts: list[Mapping[str, int]] = []
@@ -194,7 +195,7 @@ class Story:
         """Let the agent come to its end, and the late request arrive."""
         await self._until(lambda _: agent.exit_code is not None, "the agent did not come to its end")
         code = await agent.ended()
-        self._agent = None
+        self._agent, self._idle = None, Phase.DONE
         if code:
             raise DemoFailed(what=f"`trueup apply` ended with {code}: {' / '.join(agent.last)}")
         if self._late is not None and self._late.row is None:
@@ -210,8 +211,14 @@ class Story:
         seen = await self._stage.sight.look()
         if self._late is not None and self._late.row is None and seen.at_s > self._late.due_s:
             await self._arrival(self._late, seen)
-        self._teller.look(seen, self._agent.pid if self._agent else None)
+        self._teller.look(seen, self._player())
         return seen
+
+    def _player(self) -> Player:
+        agent = self._agent
+        if agent is None:
+            return Player(pid=0, phase=self._idle)
+        return Player(pid=agent.pid, phase=Phase.WORKING if agent.recovered.is_set() else Phase.RECOVERING)
 
     async def _arrival(self, late: _Late, seen: Seen) -> None:
         """Whether the late request has arrived, and what came of it."""

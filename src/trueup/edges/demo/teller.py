@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from enum import Enum, auto
 from typing import Final, Protocol
+
+import msgspec
 
 from trueup.edges.demo.claims import Claim
 from trueup.edges.demo.findings import Finding, name_of
@@ -13,6 +16,22 @@ INTRO: Final = (
     "Three simulated Proxmox VE nodes, eight guests that are declared and do not exist, and an agent that is killed "
     "with SIGKILL again and again."
 )
+
+
+class Phase(Enum):
+    """What the agent is doing."""
+
+    RECOVERING = auto()
+    WORKING = auto()
+    DEAD = auto()
+    DONE = auto()
+
+
+class Player(msgspec.Struct, frozen=True, kw_only=True):
+    """The agent as it is now; `pid` 0 while there is none."""
+
+    pid: int
+    phase: Phase
 
 
 class Teller(Protocol):
@@ -34,8 +53,8 @@ class Teller(Protocol):
         """The agent said something."""
         ...
 
-    def look(self, seen: Seen, pid: int | None) -> None:
-        """See how things are now; `pid` is None while no agent lives."""
+    def look(self, seen: Seen, player: Player) -> None:
+        """See how things are now."""
         ...
 
     def killed(self, pid: int, why: str, in_flight: Sequence[OpView]) -> None:
@@ -76,7 +95,7 @@ class PlainTeller:
         """See `Teller`."""
         self._say(f"     | {line}")
 
-    def look(self, seen: Seen, pid: int | None) -> None:
+    def look(self, seen: Seen, player: Player) -> None:
         """Nothing is drawn."""
 
     def killed(self, pid: int, why: str, in_flight: Sequence[OpView]) -> None:
