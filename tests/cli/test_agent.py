@@ -102,9 +102,10 @@ def test_a_life(stage: Stage, agent: Agent) -> None:
 
 def test_to_observe_changes_nothing(stage: Stage) -> None:
     stage.manifest(guest("db-1", 102))
-    stage.settings(('mode = "enforce"', 'mode = "observe"'))
+    stage.settings(('mode = "enforce"', 'mode = "observe"'), (f'ca_file = "{stage.sim.ca_file}"', "insecure = true"))
     agent = Agent(stage)
     until(lambda: agent.said("pass_ended", "1 create"))
+    assert agent.said("settings", "certificate is not checked")
     assert agent.stop() == 0
     assert stage.sim.mutations() == []
 

@@ -17,6 +17,8 @@ from trueup.model.ops import OpState
 from trueup.model.settings import LogFormat, LogSettings
 from trueup.ports import Clock
 
+Log = structlog.typing.FilteringBoundLogger
+
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _TOKEN: Final = re.compile(
     r"(PVEAPIToken=[^=\s]+=)\S+|((?:secret|password|token_secret)[\"']?\s*[=:]\s*)\S+", re.IGNORECASE
@@ -28,7 +30,7 @@ def redacted(text: str) -> str:
     return _TOKEN.sub(lambda found: f"{found[1] or found[2]}***", text)
 
 
-def open_log(settings: LogSettings, clock: Clock) -> structlog.typing.FilteringBoundLogger:
+def open_log(settings: LogSettings, clock: Clock) -> Log:
     """Make the log."""
     as_json = settings.format is LogFormat.JSON or (settings.format is LogFormat.AUTO and not sys.stderr.isatty())
 
@@ -55,7 +57,7 @@ def _text(_logger: object, _level: str, event: MutableMapping[str, Any]) -> str:
 class LogReporter:
     """The engine's news as log lines."""
 
-    def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
+    def __init__(self, log: Log) -> None:
         """Write into `log`."""
         self._log = log
         self._last_pass = ""

@@ -11,8 +11,8 @@ import click
 from trueup.adapters.manifests import Manifests, refuse_emptied
 from trueup.edges import incarnation
 from trueup.edges.cli.options import HELP, config_option
-from trueup.edges.cli.output import run_async, say, warn
-from trueup.edges.log import LogReporter, open_log
+from trueup.edges.cli.output import run_async
+from trueup.edges.log import Log, LogReporter, open_log
 from trueup.edges.parts import Parts
 from trueup.edges.stopping import Stopping
 from trueup.edges.systemd import Systemd
@@ -38,24 +38,27 @@ def agent(parts: Parts, config: Path) -> int:
     `[reconcile] mode = "observe"` it looks and tells, and changes nothing.
     """
     settings = parts.settings(config)
-    incarnation.say(settings.warnings, warn)
-    return run_async(_agent(parts, settings))
+    log = open_log(settings.log, parts.clock())
+    return run_async(_agent(parts, settings, log))
 
 
-async def _agent(parts: Parts, settings: Settings) -> int:
-    stopping = Stopping(say)
+async def _agent(parts: Parts, settings: Settings, log: Log) -> int:
+    stopping = Stopping(lambda text: log.warning("stopping", text=text))
     try:
         with stopping.listening():
-            await _work(parts, settings, stopping)
+            await _work(parts, settings, stopping, log)
     except asyncio.CancelledError:
         if not stopping.asked:
             raise
     return 0
 
 
-async def _work(parts: Parts, settings: Settings, stopping: Stopping) -> None:
+async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) -> None:
+    def warn(text: str) -> None:
+        log.warning("settings", text=text)
+
+    incarnation.say(settings.warnings, warn)
     clock = parts.clock()
-    log = open_log(settings.log, clock)
     systemd = Systemd(os.environ)
     health = Health()
     async with incarnation.journal_for_work(parts, settings) as journal, serving(settings.http, app(health)) as url:

@@ -1,5 +1,7 @@
 """What a recovery found, as people read it: one line each, with the row that decided and why that row is right."""
 
+from typing import Final
+
 import click
 
 from trueup.core.recovery import RULES, Again, Close, Open, Requeue, Watch
@@ -7,7 +9,10 @@ from trueup.edges.cli.output import WORD_OF, dim
 from trueup.engine.recoverer import Judged, Report
 from trueup.model.ops import Reason, Row, Succeeded
 
-WHY = {rule.row: rule.why for rule in RULES}
+_SHOWN: Final = 100
+"""Operations that are told one by one; after a crash of a large cluster's agent there may be thousands."""
+
+WHY: Final = {rule.row: rule.why for rule in RULES}
 
 
 def show(report: Report, *, dry: bool = False) -> None:
@@ -38,7 +43,8 @@ def summary(report: Report, *, dry: bool = False) -> str:
 def lines(report: Report) -> list[str]:
     """A line for each operation, what is open first."""
     ordered = sorted(report.judged, key=lambda one: (not isinstance(one.verdict, Open), one.view.started_at_ms))
-    return [_line(one) for one in ordered]
+    more = [f"  and {len(ordered) - _SHOWN} more; see `trueup ops list`"] if len(ordered) > _SHOWN else []
+    return [_line(one) for one in ordered[:_SHOWN]] + more
 
 
 def _line(one: Judged) -> str:
