@@ -12,7 +12,7 @@ import msgspec
 from trueup.edges.demo.sight import Seen
 from trueup.model.ops import Kind, OpState, OpView
 
-LATE_S: Final = 9.0
+LATE_S: Final = 12.0
 """How long the late request stays on its way: longer than a new agent takes to come up and to raise its fence."""
 
 _LINGER_S: Final = 0.5
