@@ -127,6 +127,7 @@ class PveApi:
                 if broken.kind is not Break.LOST:
                     given_up.add(endpoint)
             else:
+                answer = msgspec.structs.replace(answer, endpoint=endpoint)
                 if not answers.blames_entry(answer.status, _text(answer)):
                     if not read.endpoint:
                         self._endpoints.worked(endpoint)
@@ -187,10 +188,15 @@ def understood(read: Read, answer: HttpAnswer, understand: Callable[[bytes], T])
     except pve_decode.NOT_UNDERSTOOD as error:
         raise ReadFailed(
             what=f"the answer is not what PVE sends: {answers.one_line(str(error))}",
-            where=read.where,
+            where=_where(read, answer),
             remedy=_NOT_PVE,
             status=answer.status,
         ) from None
+
+
+def _where(read: Read, answer: HttpAnswer) -> str:
+    """Who was asked what: with several endpoints it matters which of them is no PVE."""
+    return f"{answer.endpoint} {read.where}".strip()
 
 
 def node_of(path: str) -> NodeName:
@@ -245,7 +251,7 @@ def read_failed(read: Read, answer: HttpAnswer) -> ReadFailed:
     from_pve = bool(message) or not answer.body
     return kind(
         what=answers.describe(answer.status, text, errors),
-        where=read.where,
+        where=_where(read, answer),
         remedy=_REMEDIES.get(answer.status, "") if from_pve else _NOT_PVE,
         status=answer.status,
         text=answers.one_line(text),

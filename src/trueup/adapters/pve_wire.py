@@ -38,12 +38,13 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A complete answer. `date_s` is its Date header in epoch seconds (0 = none)."""
+    """A complete answer. `date_s` is its Date header in epoch seconds (0 = none); `endpoint` is who gave it."""
 
     status: int
     reason: str = ""
     date_s: int = 0
     body: bytes = b""
+    endpoint: str = ""
 
 
 class Break(StrEnum):
