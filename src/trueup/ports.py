@@ -6,7 +6,7 @@ Every call here is a point at which the agent may die; the simulation kills it a
 from collections.abc import Sequence
 from typing import Protocol
 
-from trueup.model.guests import ResourceRow
+from trueup.model.guests import Backup, ResourceRow, Snapshot
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
 from trueup.model.notes import Note
 from trueup.model.ops import Draft, EpochTaken, OpState, OpView, Record
@@ -80,7 +80,7 @@ class Pve(Protocol):
         ...
 
     async def config(self, node: NodeName, guest: GuestType, vmid: Vmid) -> ConfigRead:
-        """One guest's config with digest, in one call, which leaves `pending` empty.
+        """One guest's config with digest and the keys that wait for a restart, in one call.
 
         Raises:
             Absent: PVE says that the guest is not on this node.
@@ -88,8 +88,12 @@ class Pve(Protocol):
         """
         ...
 
-    async def pending(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[str, ...]:
-        """The config keys whose change or deletion waits for a restart. Raises Absent or ReadFailed."""
+    async def snapshots(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[Snapshot, ...]:
+        """The guest's snapshots, without PVE's own `current`. Raises Absent or ReadFailed."""
+        ...
+
+    async def backups(self, node: NodeName, storage: str) -> tuple[Backup, ...]:
+        """The backups on one storage as this node sees it, of all guests that the token may see. Raises ReadFailed."""
         ...
 
     async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:

@@ -111,7 +111,7 @@ def test_reads(simulator: Simulator) -> None:
         config = await pve.config(PVE1, GuestType.QEMU, Vmid(9000))
         assert config.config["cores"] == "1"
         assert len(config.digest) == 40
-        assert await pve.pending(PVE1, GuestType.QEMU, Vmid(9000)) == ()
+        assert config.pending == ()
         assert not await pve.running(PVE1, GuestType.LXC, Vmid(9001))
         with pytest.raises(Absent):
             await pve.config(PVE2, GuestType.QEMU, Vmid(9000))
@@ -143,7 +143,7 @@ def test_a_guest_from_its_making_to_its_end(simulator: Simulator) -> None:
         assert await pve.running(PVE1, GuestType.QEMU, Vmid(105))
         write = Call(method="PUT", path=f"{guest}/config", params={"cores": "2", "digest": config.digest})
         assert await pve.send(write) == Done()
-        assert await pve.pending(PVE1, GuestType.QEMU, Vmid(105)) == ("cores",)
+        assert (await pve.config(PVE1, GuestType.QEMU, Vmid(105))).pending == ("cores",)
         with pytest.raises(Refused, match="checksum mismatch"):
             await pve.send(write)
         with pytest.raises(Refused, match="already exists"):

@@ -31,7 +31,9 @@ def intent(kind: Kind = Kind.START, **more: Any) -> Intent:
         "method": route.method,
         "path": route.path,
         "task_type": route.task,
-        "task_id": {TaskId.VMID: "101", TaskId.SOURCE: "9000", TaskId.NONE: ""}[spec.task_id],
+        "task_id": {TaskId.VMID: "101", TaskId.SOURCE: "9000", TaskId.STORAGE: "101@local", TaskId.NONE: ""}[
+            spec.task_id
+        ],
         "token": TOKEN,
         "marker": mark() if spec.marks else None,
         "sent_not_before_s": SENT_S,

@@ -25,6 +25,9 @@ ARCHIVE = "/nodes/{node}/storage/{storage}/content/{volume}"
 # kind: tier, what is called, task of QEMU, task of LXC, id in the UPID
 CALLS = {
     "create": (SAFE, "POST", NEW, "qmcreate", "vzcreate", "vmid"),
+    "restore-new": (SAFE, "POST", NEW, "qmrestore", "vzrestore", "vmid"),
+    "pool": (SAFE, "PUT", "/pools/{pool}", None, None, ""),
+    "detach": (SAFE, "POST", GUEST + "/config", "qmconfig", None, "vmid"),
     "clone": (SAFE, "POST", NEW + "/{source}/clone", "qmclone", "vzclone", "source"),
     "configure": (SAFE, "POST", GUEST + "/config", "qmconfig", None, "vmid"),
     "tag": (SAFE, "POST", GUEST + "/config", "qmconfig", None, "vmid"),
@@ -45,17 +48,23 @@ CALLS = {
     ),
     "restore": (DESTRUCTIVE, "POST", NEW, "qmrestore", "vzrestore", "vmid"),
     "disk-remove": (DESTRUCTIVE, "POST", GUEST + "/config", "qmconfig", None, "vmid"),
-    "backup-delete": (DESTRUCTIVE, "DELETE", ARCHIVE, "imgdel", "imgdel", None),
+    "backup-delete": (DESTRUCTIVE, "DELETE", ARCHIVE, "imgdel", "imgdel", "vmid@storage"),
     "unlock": (DESTRUCTIVE, None, GUEST + "/config", None, None, ""),
 }
 
-CARRIED_OUT = {"create", "clone", "configure", "grow", "start", "shutdown", "stop"}
-BY_MARKER = {"create", "clone", "configure", "tag", "snapshot", "restore", "disk-remove"}
+CARRIED_OUT = {
+    *("create", "clone", "restore-new", "configure", "tag", "pool", "detach", "grow", "start", "shutdown", "stop"),
+    *("reboot", "snapshot", "backup", "migrate", "template"),
+}
+BY_MARKER = {"create", "clone", "restore-new", "configure", "tag", "detach", "snapshot", "restore", "disk-remove"}
 WITHOUT_UNDO_IN_LOST_QUORUM = {"grow", "destroy", "rollback", "snapshot-delete", "restore", "disk-remove"}
 
 FENCES = {  # for the loop's own, for one that people signed
     "configure": (Fence.DIGEST, Fence.DIGEST),
     "tag": (Fence.DIGEST, Fence.DIGEST),
+    "detach": (Fence.DIGEST, Fence.DIGEST),
+    "restore-new": (Fence.GOAL, Fence.GOAL),
+    "pool": (Fence.GOAL, Fence.GOAL),
     "grow": (Fence.DIGEST, Fence.DIGEST),
     "disk-remove": (Fence.DIGEST, Fence.DIGEST),
     "destroy": (Fence.PROTECTION, Fence.PROTECTION),
@@ -118,7 +127,6 @@ def test_unlocking_is_synchronous():
     assert KINDS[Kind.UNLOCK].route(QEMU) == Route(method="PUT", path=GUEST + "/config")
 
 
-@pytest.mark.xfail(reason="PVE writes `[vmid@]storage` into the UPID of imgdel, so a search for '' never finds it")
 def test_the_task_of_a_deleted_backup_can_be_found():
     assert KINDS[Kind.BACKUP_DELETE].task_id is not TaskId.NONE
 
@@ -133,9 +141,9 @@ def test_a_kind_has_an_id_in_its_upid_exactly_if_it_makes_tasks(kind: Kind):
 def test_its_path_asks_only_for_what_an_operation_knows(kind: Kind):
     for route in KINDS[kind].routes.values():
         fields = {field for _, field, _, _ in string.Formatter().parse(route.path) if field}
-        assert fields <= {"node", "type", "vmid", "source", "snapshot", "storage", "volume"}
+        assert fields <= {"node", "type", "vmid", "source", "pool", "snapshot", "storage", "volume"}
         if KINDS[kind].carried_out:
-            assert fields <= {"node", "type", "vmid", "source"}
+            assert fields <= {"node", "type", "vmid", "source", "pool"}
 
 
 def test_what_this_version_can_issue():

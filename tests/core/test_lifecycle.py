@@ -239,7 +239,6 @@ def test_after_a_contradiction_its_task_is_taken_up_and_recovery_ends_it():
     assert (ended.state, ended.upid, ended.contradicted) == (OpState.SUCCEEDED, UPID, True)
 
 
-@pytest.mark.xfail(reason="a task that turns up leaves the earlier `unresolved`, its reason and its row in the view")
 def test_a_task_that_turned_up_answers_the_open_question():
     running = view("Started", "Unresolved", "TaskRunning")
     assert (running.unresolved, running.reason, running.row) == (None, None, None)

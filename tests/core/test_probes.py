@@ -152,9 +152,37 @@ def test_a_state_that_pve_does_not_know_is_not_guessed(kind: Kind):
     check(kind, UNSEEN, (UNREADABLE, NOBODYS), goal={"power": "stopped"})
 
 
-def test_a_reboot_leaves_no_trace_but_its_task():
-    for sight in (sees(status=Power.RUNNING), GONE, UNSEEN):
-        check(Kind.REBOOT, sight, (UNKNOWABLE, NOBODYS))
+def test_a_reboot_without_a_purpose_leaves_no_trace_but_its_task():
+    check(Kind.REBOOT, sees(status=Power.RUNNING), (UNKNOWABLE, NOBODYS))
+    check(Kind.REBOOT, GONE, (NOT_LANDED, NOBODYS))
+    check(Kind.REBOOT, UNSEEN, (UNREADABLE, NOBODYS))
+
+
+@pytest.mark.parametrize(
+    ("sight", "expected"),
+    [
+        (sees(status=Power.RUNNING), (LANDED, NOBODYS)),
+        (sees(status=Power.RUNNING, pending=("memory",)), (LANDED, NOBODYS)),
+        (sees(status=Power.RUNNING, pending=("cores", "memory")), (NOT_LANDED, NOBODYS)),
+        (sees(status=Power.STOPPED), (PARTIAL, NOBODYS)),
+    ],
+)
+def test_a_reboot_has_landed_once_the_guest_runs_with_what_waited(sight, expected):
+    check(Kind.REBOOT, sight, expected, goal={"pending": "cores,numa"})
+
+
+@pytest.mark.parametrize(
+    ("sight", "expected"),
+    [
+        (sees(pool="prod"), (LANDED, NOBODYS)),
+        (sees(pool="test"), (NOT_LANDED, NOBODYS)),
+        (sees(), (NOT_LANDED, NOBODYS)),
+        (GONE, (NOT_LANDED, NOBODYS)),
+        (UNSEEN, (UNREADABLE, NOBODYS)),
+    ],
+)
+def test_a_guest_is_in_a_pool_whoever_put_it_there(sight, expected):
+    check(Kind.POOL, sight, expected, goal={"pool": "prod"})
 
 
 # -- migrate and template ---------------------------------------------------------------------------------------------

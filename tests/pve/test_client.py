@@ -214,7 +214,9 @@ class Crowd:
                 await asyncio.sleep(0)
         finally:
             self.waiting.remove(request)
-        return ok('{"status":"running","vmid":1,"digest":"x"}')
+        if request.path.endswith("/pending"):
+            return ok('[{"key":"digest","value":"x"}]')
+        return ok('{"status":"running","vmid":1}')
 
 
 def test_a_slow_node_holds_up_its_own_reads_and_nobody_elses() -> None:
@@ -293,7 +295,9 @@ def test_numbers_and_booleans_come_in_every_spelling_of_perl() -> None:
     )
     assert (second.template, second.lock, second.status, second.name) == (False, "", Power.UNKNOWN, "")
     assert (third.template, third.status) == (True, Power.UNKNOWN)
-    values = '{"digest":"abc","a":1,"b":true,"c":false,"d":1.5,"e":2.0,"f":"x","g":null,"lxc":[["lxc.a","b"]]}'
+    values = """[{"key":"digest","value":"abc"},{"key":"a","value":1},{"key":"b","value":true},
+        {"key":"c","value":false},{"key":"d","value":1.5},{"key":"e","value":2.0},{"key":"f","value":"x"},
+        {"key":"g","value":null},{"key":"lxc","value":[["lxc.a","b"]]}]"""
     read = run(client(failing(ok(values))).config(PVE1, GuestType.LXC, Vmid(105)))
     assert read.config == {
         "a": "1",
@@ -331,15 +335,17 @@ def test_a_config_without_a_digest_is_not_read(data: str) -> None:
 
 def test_deletions_and_changes_are_pending() -> None:
     rows = """[{"key":"cores","value":2,"pending":4},{"key":"net1","value":"x","delete":1},{"key":"a","value":"b"},
-        {"key":"new","pending":""},{"key":"gone","value":"x","delete":"2"}]"""
-    assert run(client(failing(ok(rows))).pending(PVE1, GuestType.QEMU, Vmid(105))) == ("cores", "gone", "net1", "new")
+        {"key":"new","pending":""},{"key":"gone","value":"x","delete":"2"},{"key":"digest","value":"abc"}]"""
+    read = run(client(failing(ok(rows))).config(PVE1, GuestType.QEMU, Vmid(105)))
+    assert read.pending == ("cores", "gone", "net1", "new")
+    assert read.config == {"cores": "4", "a": "b", "new": ""}
 
 
 def test_one_config_is_one_call() -> None:
-    transport = failing(ok('{"digest":"abc"}'))
+    transport = failing(ok('[{"key":"digest","value":"abc"}]'))
     run(client(transport).config(PVE1, GuestType.QEMU, Vmid(105)))
     assert [(r.method, r.path, dict(r.params)) for r in transport.requests] == [
-        ("GET", "/nodes/pve1/qemu/105/config", {})
+        ("GET", "/nodes/pve1/qemu/105/pending", {})
     ]
 
 
@@ -465,4 +471,4 @@ def test_a_task_state_that_says_neither_is_not_read(data: str) -> None:
 def test_absence_on_one_node_is_told_from_every_other_failure() -> None:
     gone = died("Configuration file 'nodes/pve1/qemu-server/105.conf' does not exist")
     with pytest.raises(Absent):
-        run(client(failing(gone)).pending(PVE1, GuestType.QEMU, Vmid(105)))
+        run(client(failing(gone)).config(PVE1, GuestType.QEMU, Vmid(105)))

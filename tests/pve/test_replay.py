@@ -14,7 +14,7 @@ from trueup.core.answers import Effect
 from trueup.model.errors import Absent, NotSent, PveError, ReadFailed, Refused, Unknown
 from trueup.model.guests import Power, ResourceRow
 from trueup.model.ids import GuestType, NodeName, Upid, Vmid
-from trueup.model.pve import Call, ClusterState, ConfigRead, NodeState, TaskState
+from trueup.model.pve import Call, ClusterState, NodeState, TaskState
 
 RECORDINGS = Path(__file__).parent / "recordings"
 MUTATIONS: list[dict[str, Any]] = json.loads((RECORDINGS / "mutations.json").read_text(encoding="utf-8"))
@@ -78,26 +78,16 @@ def test_the_guests_of_a_node_are_read() -> None:
         assert {row.node for row in rows.values()} == {PVE1}
 
 
-def test_configs_become_text_with_the_digest_apart() -> None:
-    for answer in reads("qemu config"):
-        read = run(client(script(answer)).config(PVE1, GuestType.QEMU, Vmid(901)))
+def test_configs_become_text_with_the_digest_apart_and_what_waits_named() -> None:
+    for answer in reads("pending"):
+        read = run(client(script(answer)).config(PVE1, GuestType.QEMU, Vmid(900)))
+        assert read.pending == ("cores",)
+        assert read.config["cores"] == "2"
         assert read.config["kvm"] == "0"
-        assert read.config["memory"] == "32"
-        assert read.config["description"] == "src"
         assert "digest" not in read.config
         assert len(read.digest) == 40
-        assert read.pending == ()
-    for answer in reads("lxc config"):
-        read = run(client(script(answer)).config(PVE1, GuestType.LXC, Vmid(800)))
-        assert isinstance(read, ConfigRead)
-        assert read.config["memory"] == "64"
-        assert read.config["description"].endswith("-->\n")
-
-
-def test_pending_keys_are_named() -> None:
-    assert {run(client(script(a)).pending(PVE1, GuestType.QEMU, Vmid(900))) for a in reads("pending")} == {("cores",)}
     for answer in reads("nothing pending"):
-        assert run(client(script(answer)).pending(PVE1, GuestType.QEMU, Vmid(900))) == ()
+        assert run(client(script(answer)).config(PVE1, GuestType.QEMU, Vmid(900))).pending == ()
 
 
 def test_power_is_read() -> None:

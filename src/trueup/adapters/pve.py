@@ -10,7 +10,7 @@ from trueup.adapters import pve_decode
 from trueup.adapters.pve_api import OK, PveApi, Read, quoted, read_failed, understood
 from trueup.core import answers
 from trueup.model.errors import ReadFailed
-from trueup.model.guests import ResourceRow
+from trueup.model.guests import Backup, ResourceRow, Snapshot
 from trueup.model.ids import GuestType, NodeName, TokenId, Upid, Vmid
 from trueup.model.limits import TASK_PAGE, TASK_PAGES_MAX
 from trueup.model.pve import Call, ClusterState, ConfigRead, Done, Reply, TaskList, TaskRow, TaskStarted, TaskState
@@ -74,12 +74,18 @@ class PveClient:
         return tuple(rows)
 
     async def config(self, node: NodeName, guest: GuestType, vmid: Vmid) -> ConfigRead:
-        """One guest's config with digest, in one call; `pending` is left empty. Raises Absent or ReadFailed."""
-        return await self._api.read(_of_guest(node, guest, vmid, "config"), pve_decode.config)
+        """One guest's config, with what waits for a restart, in one call. Raises Absent or ReadFailed."""
+        return await self._api.read(_of_guest(node, guest, vmid, "pending"), pve_decode.config)
 
-    async def pending(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[str, ...]:
-        """The config keys whose change or deletion waits for a restart. Raises Absent or ReadFailed."""
-        return await self._api.read(_of_guest(node, guest, vmid, "pending"), pve_decode.pending)
+    async def snapshots(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[Snapshot, ...]:
+        """The guest's snapshots. Raises Absent or ReadFailed."""
+        return await self._api.read(_of_guest(node, guest, vmid, "snapshot"), pve_decode.snapshots)
+
+    async def backups(self, node: NodeName, storage: str) -> tuple[Backup, ...]:
+        """The backups on one storage, as this node sees it. Raises ReadFailed."""
+        path = f"/nodes/{quoted(node)}/storage/{quoted(storage)}/content"
+        read = Read(path=path, params={"content": "backup"}, node=node, daemon=True)
+        return await self._api.read(read, pve_decode.backups)
 
     async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:
         """Whether the guest runs now. Raises Absent or ReadFailed."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from trueup.model.errors import BadInput
-from trueup.model.guests import Power, ResourceRow
+from trueup.model.guests import Backup, Power, ResourceRow, Snapshot
 from trueup.model.ids import GuestType, NodeName, TokenId, Upid, Vmid
 from trueup.model.pve import ClusterState, ConfigRead, NodeState, TaskRow, TaskState
 
@@ -65,12 +65,28 @@ class _GuestRow(msgspec.Struct):
     template: int | str | bool | None = 0
     lock: str | None = ""
     hastate: str | None = ""
+    pool: str | None = ""
 
 
 class _PendingRow(msgspec.Struct):
     key: _Name
+    value: Any = msgspec.UNSET
     pending: Any = msgspec.UNSET
     delete: int = 0
+
+
+class _SnapshotRow(msgspec.Struct):
+    name: _Name
+    description: _Name | None = ""
+    snaptime: int | None = 0
+
+
+class _BackupRow(msgspec.Struct):
+    volid: str
+    vmid: int = 0
+    ctime: int | None = 0
+    notes: _Name | None = ""
+    protected: int | str | bool | None = 0
 
 
 class _TaskListRow(msgspec.Struct):
@@ -165,6 +181,7 @@ def _guest(row: _GuestRow, guest: str, node: str) -> ResourceRow:
         template=row.template in (1, "1", True),
         lock=row.lock or "",
         ha=row.hastate or "",
+        pool=row.pool or "",
     )
 
 
@@ -173,18 +190,47 @@ def _power(status: str | None) -> Power:
 
 
 def config(body: bytes) -> ConfigRead:
-    """GET config: values as text, the digest apart. Without a digest a write could not be guarded, so there is one."""
-    values = {key: _text(value) for key, value in _data(body, dict[str, Any]).items()}
+    """GET pending, which has all of the config: values as they will be after a restart, and which keys wait for one.
+
+    Without a digest a write could not be guarded, so there is one.
+    """
+    values: dict[str, str] = {}
+    waiting: list[str] = []
+    for row in _data(body, list[_PendingRow]):
+        key = _text(row.key)
+        if row.pending is not msgspec.UNSET or row.delete:
+            waiting.append(key)
+        value = row.value if row.pending is msgspec.UNSET else row.pending
+        if value is not msgspec.UNSET and not (row.delete and row.pending is msgspec.UNSET):
+            values[key] = _text(value)
     digest = values.pop("digest", "")
     if not digest:
         raise Unreadable("a config without digest")
-    return ConfigRead(config=values, digest=digest)
+    return ConfigRead(config=values, digest=digest, pending=tuple(sorted(waiting)))
 
 
-def pending(body: bytes) -> tuple[str, ...]:
-    """GET pending: the keys whose change or deletion waits for a restart."""
-    rows = _data(body, list[_PendingRow])
-    return tuple(sorted(_text(row.key) for row in rows if row.pending is not msgspec.UNSET or row.delete))
+def snapshots(body: bytes) -> tuple[Snapshot, ...]:
+    """GET snapshot: PVE's own `current` is the present state, no snapshot."""
+    return tuple(
+        Snapshot(name=_text(row.name), description=_text(row.description).strip(), taken_s=row.snaptime or 0)
+        for row in _data(body, list[_SnapshotRow])
+        if row.name != "current"
+    )
+
+
+def backups(body: bytes) -> tuple[Backup, ...]:
+    """GET storage content=backup: rows without a vmid are of no guest."""
+    return tuple(
+        Backup(
+            volume=row.volid,
+            vmid=Vmid(row.vmid),
+            made_s=row.ctime or 0,
+            notes=_text(row.notes),
+            protected=row.protected in (1, "1", True),
+        )
+        for row in _data(body, list[_BackupRow])
+        if row.vmid
+    )
 
 
 def running(body: bytes) -> bool:

@@ -5,6 +5,7 @@ operation id, the vmid, the digest. Secrets are sent but never journaled.
 """
 
 from collections.abc import Callable, Mapping
+from urllib.parse import quote
 
 import msgspec
 
@@ -50,7 +51,7 @@ def prepare(op: PlannedOp, observed: Observed | None, stamp: Stamp) -> Prepared:
     route = spec.route(op.type)
     mark = _next_marker(op, observed, stamp) if spec.marks else None
     params = dict(op.params)
-    params.update(_ADDED.get(op.kind, _nothing)(op))
+    params.update(_ADDED.get(op.kind, _nothing)(op, stamp))
     if mark is not None:
         text = op.description if op.description is not None else (observed.description if observed else "")
         params["description"] = markers.render(text, mark)
@@ -66,12 +67,14 @@ def prepare(op: PlannedOp, observed: Observed | None, stamp: Stamp) -> Prepared:
         node=node,
         name=op.name,
         method=route.method,
-        path=route.path.format(node=node, type=op.type.value, vmid=op.vmid, source=source),
+        path=route.path.format(
+            node=node, type=op.type.value, vmid=op.vmid, source=source, pool=quote(op.goal.get("pool", ""), safe="")
+        ),
         params=redact(params),
-        goal=redact(op.goal),
+        goal=redact(_goal(op, stamp)),
         source=source,
         task_type=route.task,
-        task_id={TaskId.VMID: str(op.vmid), TaskId.SOURCE: str(source), TaskId.NONE: ""}[spec.task_id],
+        task_id=_task_id(op, spec.task_id),
         token=stamp.token,
         identity=observed.identity if observed else None,
         digest=observed.digest if observed else Digest(""),
@@ -88,6 +91,16 @@ def redact(params: Mapping[str, str]) -> dict[str, str]:
     return {key: REDACTED if properties.is_secret(key) else value for key, value in params.items()}
 
 
+def _task_id(op: PlannedOp, what: TaskId) -> str:
+    """What PVE will write into the id field of the UPID."""
+    ids = {
+        TaskId.VMID: str(op.vmid),
+        TaskId.SOURCE: str(op.source),
+        TaskId.STORAGE: f"{op.vmid}@{op.goal.get('storage', '')}",
+    }
+    return ids.get(what, "")
+
+
 def _next_marker(op: PlannedOp, observed: Observed | None, stamp: Stamp) -> Marker:
     """The same uid with a higher counter for a guest of ours, a new uid for one that is to be made."""
     before = observed.marker if observed else None
@@ -100,19 +113,44 @@ def _next_marker(op: PlannedOp, observed: Observed | None, stamp: Stamp) -> Mark
     )
 
 
-def _nothing(_op: PlannedOp) -> Mapping[str, str]:
+def _goal(op: PlannedOp, stamp: Stamp) -> Mapping[str, str]:
+    """A backup's note carries our id: it is the only thing in an archive that does."""
+    return {**op.goal, "note": stamp.op_id} if op.kind is Kind.BACKUP else op.goal
+
+
+def _nothing(_op: PlannedOp, _stamp: Stamp) -> Mapping[str, str]:
     return {}
 
 
-def _create(op: PlannedOp) -> Mapping[str, str]:
+def _create(op: PlannedOp, _stamp: Stamp) -> Mapping[str, str]:
     return {"vmid": str(op.vmid), ("name" if op.type is GuestType.QEMU else "hostname"): op.name}
 
 
-def _clone(op: PlannedOp) -> Mapping[str, str]:
+def _restore_new(op: PlannedOp, stamp: Stamp) -> Mapping[str, str]:
+    # `unique`: new MACs and a new uuid; the vmid is new, so this is another guest than the one in the archive.
+    extra = {"restore": "1"} if op.type is GuestType.LXC else {}
+    return {**_create(op, stamp), **extra, "unique": "1"}
+
+
+def _pool(op: PlannedOp, _stamp: Stamp) -> Mapping[str, str]:
+    return {"vms": str(op.vmid), "allow-move": "1"}
+
+
+def _backup(op: PlannedOp, stamp: Stamp) -> Mapping[str, str]:
+    return {"vmid": str(op.vmid), "notes-template": f"{op.name}, by trueup {stamp.op_id}", "remove": "0"}
+
+
+def _clone(op: PlannedOp, _stamp: Stamp) -> Mapping[str, str]:
     params = {"newid": str(op.vmid), ("name" if op.type is GuestType.QEMU else "hostname"): op.name}
     if op.source_node is not None and op.source_node != op.node:
         params["target"] = op.node
     return params
 
 
-_ADDED: Mapping[Kind, Callable[[PlannedOp], Mapping[str, str]]] = {Kind.CREATE: _create, Kind.CLONE: _clone}
+_ADDED: Mapping[Kind, Callable[[PlannedOp, Stamp], Mapping[str, str]]] = {
+    Kind.CREATE: _create,
+    Kind.CLONE: _clone,
+    Kind.RESTORE_NEW: _restore_new,
+    Kind.POOL: _pool,
+    Kind.BACKUP: _backup,
+}

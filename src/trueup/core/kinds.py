@@ -53,7 +53,16 @@ class TaskId(StrEnum):
 
     VMID = "vmid"
     SOURCE = "source"
+    STORAGE = "vmid@storage"
     NONE = ""
+
+
+class Reads(StrEnum):
+    """What the probe has to see besides the guest itself."""
+
+    GUEST = "guest"
+    SNAPSHOTS = "snapshots"
+    BACKUPS = "backups"
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +79,8 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     `marks`: the request carries our marker. `guarded`: it carries PVE's `digest`. `end_is_end`: the end of the task
     is the end of the operation; where it is not, the guest's state is looked at as well. `one_shot_fence`: for a
     signed one-shot, whose late effect nobody wants. `needs_quorum`: without quorum PVE would do the half of it that
-    cannot be undone before it fails. `carried_out`: this version can issue it; the others are known to recovery and
-    named by the planner.
+    cannot be undone before it fails. `reads`: what the probe looks at besides the guest. `carried_out`: this version
+    can issue it; the others are known to recovery and named by the planner.
     """
 
     kind: Kind
@@ -85,6 +94,7 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     guarded: bool = False
     end_is_end: bool = True
     needs_quorum: bool = False
+    reads: Reads = Reads.GUEST
     carried_out: bool = False
 
     def fence_for(self, intent: Intent) -> Fence:
@@ -152,6 +162,38 @@ _SPECS = (
         fence=Fence.DIGEST,
         marks=True,
         guarded=True,
+        carried_out=True,
+    ),
+    KindSpec(
+        kind=Kind.RESTORE_NEW,
+        tier=Tier.SAFE,
+        routes=_both("POST", "/nodes/{node}/{type}", "qmrestore", "vzrestore"),
+        task_id=TaskId.VMID,
+        probe=probes.created,
+        fence=Fence.GOAL,
+        marks=True,
+        carried_out=True,
+    ),
+    KindSpec(
+        kind=Kind.POOL,
+        tier=Tier.SAFE,
+        routes=_both("PUT", "/pools/{pool}", "", ""),
+        task_id=TaskId.NONE,
+        probe=probes.pooled,
+        fence=Fence.GOAL,  # a late one only puts the guest where the manifest wants it
+        carried_out=True,
+        end_is_end=False,
+    ),
+    KindSpec(
+        kind=Kind.DETACH,
+        tier=Tier.SAFE,
+        routes=_CONFIG,
+        task_id=TaskId.VMID,
+        probe=probes.disk_removed,  # the volume stays, as unusedN: nothing is destroyed
+        fence=Fence.DIGEST,
+        marks=True,
+        guarded=True,
+        carried_out=True,
     ),
     KindSpec(
         kind=Kind.GROW,
@@ -203,7 +245,9 @@ _SPECS = (
         routes=_both("POST", _GUEST + "/status/reboot", "qmreboot", "vzreboot"),
         task_id=TaskId.VMID,
         probe=probes.rebooted,
-        fence=Fence.TOKEN,
+        fence=Fence.TOKEN,  # a second interruption is nothing that the loop could put right
+        end_is_end=False,
+        carried_out=True,
     ),
     KindSpec(
         kind=Kind.SNAPSHOT,
@@ -213,6 +257,8 @@ _SPECS = (
         probe=probes.snapshot_taken,
         fence=Fence.GOAL,  # the name was chosen for this operation: a late one finds it used
         marks=True,
+        carried_out=True,
+        reads=Reads.SNAPSHOTS,
     ),
     KindSpec(
         kind=Kind.BACKUP,
@@ -221,6 +267,8 @@ _SPECS = (
         task_id=TaskId.VMID,
         probe=probes.backed_up,
         fence=Fence.GOAL,  # a late backup is one more backup; its note tells whose it is
+        carried_out=True,
+        reads=Reads.BACKUPS,
     ),
     KindSpec(
         kind=Kind.MIGRATE,
@@ -231,6 +279,7 @@ _SPECS = (
         fence=Fence.GOAL,
         one_shot_fence=Fence.TOKEN,
         end_is_end=False,
+        carried_out=True,
     ),
     KindSpec(
         kind=Kind.TEMPLATE,
@@ -239,6 +288,7 @@ _SPECS = (
         task_id=TaskId.VMID,
         probe=probes.templated,
         fence=Fence.TOKEN,
+        carried_out=True,
     ),
     KindSpec(
         kind=Kind.DESTROY,
@@ -267,6 +317,7 @@ _SPECS = (
         probe=probes.snapshot_gone,
         fence=Fence.TOKEN,
         needs_quorum=True,
+        reads=Reads.SNAPSHOTS,
     ),
     KindSpec(
         kind=Kind.RESTORE,
@@ -293,9 +344,10 @@ _SPECS = (
         kind=Kind.BACKUP_DELETE,
         tier=Tier.DESTRUCTIVE,
         routes=_both("DELETE", "/nodes/{node}/storage/{storage}/content/{volume}", "imgdel", "imgdel"),
-        task_id=TaskId.NONE,
+        task_id=TaskId.STORAGE,
         probe=probes.archive_gone,
         fence=Fence.TOKEN,
+        reads=Reads.BACKUPS,
     ),
     KindSpec(
         kind=Kind.UNLOCK,

@@ -122,7 +122,9 @@ def _apply(view: OpView, event: Event, record: Record, state: OpState) -> OpView
         case Started():
             return replace(view, state=state, intent=event.intent, started_at_ms=record.at_ms, epoch=record.epoch)
         case TaskRunning():
-            return replace(view, state=state, upid=event.upid, adopted=event.adopted)
+            return replace(
+                view, state=state, upid=event.upid, adopted=event.adopted, unresolved=None, reason=None, row=None
+            )
         case Succeeded():
             return replace(
                 view,

@@ -237,6 +237,29 @@ def unlocked(_intent: Intent, sight: Sight) -> Finding:
     return Finding(landing=Landing.NOT_LANDED if guest.lock else Landing.LANDED, why=f"lock: {guest.lock or 'none'}")
 
 
-def rebooted(_intent: Intent, _sight: Sight) -> Finding:
-    """Reboot: PVE starts the guest again outside of the task, and no counter tells one run from the next."""
-    return Finding(landing=Landing.UNKNOWABLE, why="a reboot leaves no trace but its task")
+def rebooted(intent: Intent, sight: Sight) -> Finding:
+    """Reboot, asked for because of values that waited for it: they no longer wait, and the guest runs.
+
+    PVE starts the guest again outside of the task, and no counter tells one run from the next.
+    """
+    guest = sight.guest
+    if guest is None:
+        return _GONE if sight.absent else _UNSEEN
+    waited = {key for key in intent.goal.get("pending", "").split(",") if key}
+    if not waited:
+        return Finding(landing=Landing.UNKNOWABLE, why="a reboot leaves no trace but its task")
+    if guest.status is not Power.RUNNING:
+        return Finding(landing=Landing.PARTIAL, why=f"the guest is {guest.status}")
+    left = waited & set(guest.pending)
+    if left:
+        return Finding(landing=Landing.NOT_LANDED, why=f"{', '.join(sorted(left))} still waits for a restart")
+    return Finding(landing=Landing.LANDED, why="the guest runs with the values that waited")
+
+
+def pooled(intent: Intent, sight: Sight) -> Finding:
+    """Pool: the guest is a member of it, whoever put it there."""
+    guest = sight.guest
+    if guest is None:
+        return _GONE if sight.absent else _UNSEEN
+    landing = Landing.LANDED if guest.pool == intent.goal.get("pool", "") else Landing.NOT_LANDED
+    return Finding(landing=landing, why=f"the guest is in pool {guest.pool or 'none'}")

@@ -67,7 +67,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     `exit_status` is the task's, verbatim. `seen_behind_fence`: this look began after the fence stood. `settled`: the
     kind's settle time has passed on this agent's monotonic clock since recovery began. `children_dead`: whatever a
     killed task left running is dead for sure. `patience_over`: the kind's patience for a state behind its task.
-    `late_possible`: the dead request could still arrive and be let in. `too_late`: past `execute_by`.
+    `late_possible`: the dead request could still arrive and be let in. `too_late`: past `execute_by`. `answered`: PVE
+    itself answered this request with success, without a task.
     """
 
     task: Task = Task.UNKNOWN
@@ -82,6 +83,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     patience_over: bool = False
     late_possible: bool = True
     too_late: bool = False
+    answered: bool = False
     leftovers: tuple[str, ...] = ()
     why_task: str = ""
 
@@ -250,18 +252,20 @@ def _r8(case: Case) -> Verdict:
 
 def _r10_applies(case: Case) -> bool:
     seen = case.evidence
-    if seen.task not in {Task.NONE, Task.SEVERAL} or seen.fence is FenceState.IMPOSSIBLE:
+    if seen.task not in {Task.NONE, Task.SEVERAL}:
         return False
-    if case.state_fence:
-        return seen.fence is FenceState.MISSING or not seen.seen_behind_fence
-    return not seen.settled
+    if not case.state_fence:
+        return not seen.settled
+    if seen.fence is FenceState.STANDS:
+        return not seen.seen_behind_fence
+    return seen.fence is not FenceState.IMPOSSIBLE
 
 
 def _r10(case: Case) -> Verdict:
     if not case.state_fence:
         return Again(row=Row.R10, need=Need.SETTLE)
-    missing = case.evidence.fence is FenceState.MISSING
-    return Again(row=Row.R10, need=Need.FENCE if missing else Need.LOOK)
+    stands = case.evidence.fence is FenceState.STANDS
+    return Again(row=Row.R10, need=Need.LOOK if stands else Need.FENCE)
 
 
 def _r13(case: Case) -> Verdict:
@@ -320,9 +324,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         row=Row.R7,
-        when=lambda c: c.landed and c.evidence.finding.attributable,
+        when=lambda c: c.landed and (c.evidence.finding.attributable or c.evidence.answered),
         then=_r7,
-        why="No task, but the effect is there and carries our own mark: it was this operation.",
+        why="No task, but the effect is there and carries our own mark, or PVE itself said so: it was this operation.",
     ),
     Rule(
         row=Row.R8,
@@ -344,7 +348,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         row=Row.R11,
-        when=lambda c: c.evidence.fence is FenceState.STANDS and c.landing is Landing.NOT_LANDED,
+        when=lambda c: c.state_fence and c.evidence.fence is FenceState.STANDS and c.landing is Landing.NOT_LANDED,
         then=lambda c: _fail(c, Row.R11, Reason.NOT_STARTED),
         why="Behind the fence nothing has landed, and PVE refuses what may still come.",
     ),

@@ -33,6 +33,7 @@ def observed(row: ResourceRow, read: ConfigRead, *, running: bool | None = None)
         description_raw=raw,
         marker=marker,
         ha=row.ha,
+        pool=row.pool,
         identity=identity(row.type, config, marker),
     )
 

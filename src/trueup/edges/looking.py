@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from trueup.model.errors import InvariantBroken, NotSent
-from trueup.model.guests import ResourceRow
+from trueup.model.guests import Backup, ResourceRow, Snapshot
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
 from trueup.model.ops import Draft, EpochTaken, OpState, OpView, Record
 from trueup.model.pve import Call, ClusterState, ConfigRead, Reply, TaskList, TaskRow, TaskState
@@ -46,9 +46,13 @@ class LookingPve:
         """See `trueup.ports.Pve`."""
         return await self._pve.config(node, guest, vmid)
 
-    async def pending(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[str, ...]:
+    async def snapshots(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[Snapshot, ...]:
         """See `trueup.ports.Pve`."""
-        return await self._pve.pending(node, guest, vmid)
+        return await self._pve.snapshots(node, guest, vmid)
+
+    async def backups(self, node: NodeName, storage: str) -> tuple[Backup, ...]:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.backups(node, storage)
 
     async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:
         """See `trueup.ports.Pve`."""

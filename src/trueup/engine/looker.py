@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from trueup.core import tasksearch
-from trueup.core.kinds import KINDS, STATE_FENCES, Fence
+from trueup.core.kinds import KINDS, STATE_FENCES, Fence, Reads
 from trueup.core.probes import Finding, Landing, Sight
 from trueup.core.recovery import Evidence, FenceState, Lock, Task
 from trueup.core.tasksearch import Found
@@ -26,10 +26,14 @@ from trueup.model.pve import ClusterState, TaskList, TaskRow
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """What the agent's own clock says about one operation: whether its settle time and its patience are over."""
+    """What the agent itself knows about one operation: whether its settle time and its patience are over.
+
+    `answered`: PVE answered the request itself with success, in this very process.
+    """
 
     settled: bool
     patience_over: bool
+    answered: bool = False
 
 
 class _Lists(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +50,8 @@ class _Guests(msgspec.Struct, frozen=True, kw_only=True):
 
     rows: Mapping[Vmid, ResourceRow] | None
     seen: Mapping[Vmid, Observed]
+    snapshots: Mapping[Vmid, Mapping[str, str]]
+    archives: Mapping[str, Mapping[str, str]]
     all_listed: bool
     cluster: ClusterState | None
 
@@ -169,7 +175,7 @@ class Looker:
     # -- guests ----------------------------------------------------------------------------------------------------
 
     async def _guests(self, ops: Sequence[OpView]) -> _Guests:
-        nothing = _Guests(rows=None, seen={}, all_listed=False, cluster=None)
+        nothing = _Guests(rows=None, seen={}, snapshots={}, archives={}, all_listed=False, cluster=None)
         if not ops:
             return nothing
         try:
@@ -179,14 +185,42 @@ class Looker:
         except ReadFailed:
             return nothing
         wanted = {op.intent.vmid for op in ops}
-        seen, _ = await self._observer.closely({vmid: row for vmid, row in rows.items() if vmid in wanted})
-        return _Guests(rows=rows, seen=seen, all_listed=all_listed, cluster=cluster)
+        close = {vmid: row for vmid, row in rows.items() if vmid in wanted}
+        seen, _ = await self._observer.closely(close)
+        snapshots = await self._snapshots([row for row in close.values() if row.vmid in _reading(ops, Reads.SNAPSHOTS)])
+        archives = await self._archives([op for op in ops if KINDS[op.intent.kind].reads is Reads.BACKUPS])
+        return _Guests(
+            rows=rows, seen=seen, snapshots=snapshots, archives=archives, all_listed=all_listed, cluster=cluster
+        )
+
+    async def _snapshots(self, rows: Sequence[ResourceRow]) -> dict[Vmid, Mapping[str, str]]:
+        found: dict[Vmid, Mapping[str, str]] = {}
+        for row in rows:
+            try:
+                listed = await self._deck.pve.snapshots(row.node, row.type, row.vmid)
+            except ReadFailed:
+                continue
+            found[row.vmid] = {snapshot.name: snapshot.description for snapshot in listed}
+        return found
+
+    async def _archives(self, ops: Sequence[OpView]) -> dict[str, Mapping[str, str]]:
+        """Notes by volume, for each storage that was written to; a storage that cannot be read is left out."""
+        found: dict[str, Mapping[str, str]] = {}
+        for node, storage in sorted({(op.intent.node, op.intent.goal.get("storage", "")) for op in ops}):
+            try:
+                listed = await self._deck.pve.backups(node, storage)
+            except ReadFailed:
+                continue
+            found[storage] = {backup.volume: backup.notes for backup in listed}
+        return found
 
     def _evidence(self, op: OpView, found: Found, guests: _Guests, lists: _Lists, timing: Timing) -> Evidence:
         vmid = op.intent.vmid
         sight = Sight(
             guest=guests.seen.get(vmid),
             absent=guests.rows is not None and vmid not in guests.rows and guests.all_listed,
+            snapshots=guests.snapshots.get(vmid),
+            archives=guests.archives.get(op.intent.goal.get("storage", "")),
         )
         unread = Finding(landing=Landing.UNREADABLE)
         finding = KINDS[op.intent.kind].probe(op.intent, sight) if _needs_guest(op, found.task) else unread
@@ -203,12 +237,17 @@ class Looker:
             seen_behind_fence=fence is FenceState.STANDS,  # it stood before this look began
             settled=timing.settled,
             patience_over=timing.patience_over,
+            answered=timing.answered,
             late_possible=op.intent.token not in lists.retired,
             lock=_free_by_absence(op, sight),
             children_dead=_rebooted_since(found, guests.cluster),
             leftovers=_leftovers(sight.guest),
             why_task=found.why,
         )
+
+
+def _reading(ops: Sequence[OpView], what: Reads) -> set[Vmid]:
+    return {op.intent.vmid for op in ops if KINDS[op.intent.kind].reads is what}
 
 
 def _worker_node(op: OpView) -> NodeName:

@@ -84,4 +84,4 @@ class Observer:
 
 def guest_row(guest: Observed) -> ResourceRow:
     """Where a guest that was seen is to be read again."""
-    return ResourceRow(type=guest.type, vmid=guest.vmid, node=guest.node, name=guest.name, ha=guest.ha)
+    return ResourceRow(type=guest.type, vmid=guest.vmid, node=guest.node, name=guest.name, ha=guest.ha, pool=guest.pool)

@@ -106,6 +106,11 @@ class Recoverer:
         self._looker = Looker(deck, self._fences)
         self._since: dict[OpId, float] = {}
         self._well_since: dict[OpId, float] = {}
+        self._answered: set[OpId] = set()
+
+    def answered(self, op_id: OpId) -> None:
+        """Note that PVE answered this request with success, without a task (a synchronous call)."""
+        self._answered.add(op_id)
 
     async def recover(self, ops: Sequence[OpView], *, dry: bool = False) -> Report:
         """Work through these operations. `dry`: look once, judge, write nothing.
@@ -145,6 +150,7 @@ class Recoverer:
         return {
             op.op_id: Timing(
                 settled=now - self._since[op.op_id] >= self._settle_s(op, retired),
+                answered=op.op_id in self._answered,
                 patience_over=now - self._well_since.get(op.op_id, now) >= limits.PATIENCE_S[op.intent.kind],
             )
             for op in ops
@@ -222,6 +228,7 @@ class Recoverer:
         if isinstance(one.verdict, Close):
             self._since.pop(one.view.op_id, None)
             self._well_since.pop(one.view.op_id, None)
+            self._answered.discard(one.view.op_id)
 
 
 def _events(one: Judged) -> list[OpEvent]:

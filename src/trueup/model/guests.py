@@ -51,13 +51,32 @@ class Power(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of a guest; `taken_s` in epoch seconds of its node (0 = being taken)."""
+
+    name: str
+    description: str = ""
+    taken_s: int = 0
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
+    """An archive on a backup storage; `made_s` in epoch seconds, `notes` as PVE keeps them beside it."""
+
+    volume: str
+    vmid: Vmid
+    made_s: int = 0
+    notes: str = ""
+    protected: bool = False
+
+
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """One guest as PVE showed it.
 
     `config` holds the values with pending changes applied, without `digest`; numbers are turned into text. `lock` is
     the config lock ('' = none). `pending` names the keys that wait for a restart. `marker` is ours or None;
     `description` is the user's own text without it, `description_raw` the whole as PVE gave it. `ha` is the HA state
-    ('' = not managed).
+    ('' = not managed). `snapshots` (by name) and `backups` are None where nobody asked for them or they could not be
+    read, which is not the same as there being none.
     """
 
     type: GuestType
@@ -74,6 +93,9 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     description_raw: str = ""
     marker: Marker | None = None
     ha: str = ""
+    pool: str = ""
+    snapshots: Mapping[str, Snapshot] | None = None
+    backups: tuple[Backup, ...] | None = None
     identity: Identity = Identity()
 
 
@@ -88,6 +110,7 @@ class ResourceRow(msgspec.Struct, frozen=True, kw_only=True):
     template: bool = False
     lock: str = ""
     ha: str = ""
+    pool: str = ""
 
 
 class Empty(msgspec.Struct, frozen=True, kw_only=True, tag="empty"):
@@ -123,11 +146,33 @@ class Restart(StrEnum):
     ALLOWED = "allowed"
 
 
+class SnapshotPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Snapshots to be taken.
+
+    One for each time of `schedule` ('hourly', 'daily 02:00', 'Sat 03:00 Europe/Berlin'); the `keep` newest ones stay,
+    older ones of ours are offered for approval. `prefix` begins their names.
+    """
+
+    schedule: str
+    keep: int
+    prefix: str = "auto"
+
+
+class BackupPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Backups to be made to `storage`, one for each time of `schedule`; `keep` as for snapshots."""
+
+    storage: str
+    schedule: str
+    keep: int
+    mode: str = "snapshot"
+
+
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """One guest as its manifest declares it.
 
     `config` has only the keys that the manifest gives; a value is PVE's property string or a map of it. `restart` is
-    ALLOWED, NEVER, or the text of a window. `origin` is file:line, for messages.
+    ALLOWED, NEVER, or the text of a window. `ignore` names config keys (with `*`) whose difference is never mended.
+    `pool` is '' where the manifest says nothing about it. `origin` is file:line, for messages.
     """
 
     type: GuestType
@@ -141,4 +186,9 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str] = {}
     restart: str = Restart.NEVER
     after: tuple[str, ...] = ()
+    template: bool = False
+    pool: str = ""
+    snapshots: SnapshotPolicy | None = None
+    backups: BackupPolicy | None = None
+    ignore: tuple[str, ...] = ()
     origin: str = ""

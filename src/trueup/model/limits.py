@@ -148,6 +148,9 @@ PATIENCE_S: Final[Mapping[Kind, float]] = MappingProxyType(
         Kind.SNAPSHOT: 60.0,
         Kind.BACKUP: 60.0,
         Kind.TAG: 30.0,
+        Kind.RESTORE_NEW: 60.0,
+        Kind.POOL: 30.0,
+        Kind.DETACH: 30.0,
         Kind.SHUTDOWN: 300.0,  # by HA: its rounds, and the guest's own time to shut down
         Kind.STOP: 180.0,
         Kind.REBOOT: 300.0,

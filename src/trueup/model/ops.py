@@ -23,6 +23,9 @@ class Kind(StrEnum):
     SNAPSHOT = "snapshot"
     BACKUP = "backup"
     TAG = "tag"
+    RESTORE_NEW = "restore-new"
+    POOL = "pool"
+    DETACH = "detach"
     SHUTDOWN = "shutdown"
     STOP = "stop"
     REBOOT = "reboot"
@@ -95,13 +98,13 @@ class Row(StrEnum):
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """All that is needed to find an operation's effect again; durable before its request leaves.
 
-    `params` are the exact parameters sent, secrets replaced (`core.kinds.redact`). `goal` is what the probe compares
-    with the world, in the kind's own keys. `source` is a clone's source vmid; `labels` are the
-    manifest's. `not_mine` are tasks like its own that were there before it was sent. `task_type` and `task_id` are what PVE
-    will write into the UPID ('' = the call makes no task). `sent_not_before_s` is our clock
-    in epoch seconds; nodes' clocks may differ from it. `send_by_ms` is wall clock, for
-    people; the sender checks the same bound on its monotonic clock. `one_shot` operations were signed by people,
-    the others come out of comparing manifests with the world and may be planned again.
+    `params` are the exact parameters sent, secrets replaced (`core.intents.redact`). `goal` is what the probe compares
+    with the world, in the kind's own keys. `source` is a clone's source vmid; `labels` are the manifest's. `not_mine`
+    are tasks like its own that were there before it was sent. `task_type` and `task_id` are what PVE will write into
+    the UPID ('' = the call makes no task). `sent_not_before_s` is our clock in epoch seconds; nodes' clocks may differ
+    from it. `send_by_ms` is wall clock, for people; the sender checks the same bound on its monotonic clock.
+    `one_shot` operations were signed by people, the others come out of comparing manifests with the world and may be
+    planned again.
     """
 
     kind: Kind
