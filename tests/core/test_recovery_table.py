@@ -207,7 +207,7 @@ def restated(view: Any, seen: Any) -> tuple[Row, str]:  # noqa: PLR0911 - a retu
     if seen.task == "error":
         return Row.R5, "failed(task_error)"
     if seen.task == "killed":
-        if not seen.children_dead:
+        if not seen.children_dead or landing == "unreadable":
             return Row.R6, "unresolved"
         return (Row.R6, "succeeded(observed)") if landing == "landed" else (Row.R6, "failed(killed)")
 

@@ -234,6 +234,8 @@ def _r6(case: Case) -> Verdict:
         return _open(
             case, Row.R6, Reason.CHILDREN_MAY_LIVE, "the guest's lock becomes free, or the node has been rebooted"
         )
+    if case.landing is Landing.UNREADABLE:
+        return _open(case, Row.R6, Reason.UNREADABLE, "the guest can be read")
     if case.landed:
         return _succeed(case, Row.R6, Reason.OBSERVED)
     return _fail(case, Row.R6, Reason.KILLED)

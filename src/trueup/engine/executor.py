@@ -10,6 +10,7 @@ import msgspec
 from trueup.core import intents, lifecycle, sighting, tasksearch
 from trueup.core.intents import Prepared, Stamp
 from trueup.core.kinds import KINDS
+from trueup.core.recovery import Open
 from trueup.engine.deck import Deck
 from trueup.engine.lanes import Lanes
 from trueup.engine.observer import guest_row
@@ -184,7 +185,7 @@ class Executor:
             report = await self._recoverer.recover([view])
             judged = report.judged[0]
             view = judged.view
-            if view.unresolved is not None:
+            if isinstance(judged.verdict, Open):
                 return LeftOpen(view=view)
             if lifecycle.is_in_flight(view):
                 await self._deck.clock.sleep(limits.TASK_WATCH_S)

@@ -13,6 +13,7 @@ from typing import Self, cast
 import msgspec
 
 from trueup.core import planner
+from trueup.core.recovery import Watch
 from trueup.engine.backoff import Backoff
 from trueup.engine.contradictions import Contradictions
 from trueup.engine.deck import Deck
@@ -137,7 +138,7 @@ class Reconciler:
         idle = [op for op in await self._deck.journal.in_flight() if op.intent.vmid not in self._working]
         report = await self._recoverer.recover(idle)
         for judged in report.judged:
-            if judged.view.state in {OpState.STARTED, OpState.TASK_RUNNING} and judged.view.unresolved is None:
+            if isinstance(judged.verdict, Watch):
                 self._spawn(judged.view.intent.vmid, self._follow(judged.view))
 
     async def _release(self, survey: Survey, desired: Sequence[Desired]) -> None:
