@@ -18,6 +18,7 @@ from typing import Any, Self
 import aiohttp
 import trustme
 from aiohttp import web
+from yarl import URL
 
 from tests.real_death.stage import reap, spawn, until
 
@@ -106,7 +107,7 @@ class FakePve:
             return web.Response(status=401, reason="authentication failure")
         self.seen.append((request.method, request.path.removeprefix("/api2/json")))
         headers = {**self._headers, **{k: v for k, v in request.headers.items() if k == "Content-Type"}}
-        url = aiohttp.client.URL(f"{self._inner}{request.raw_path}", encoded=True)
+        url = URL(f"{self._inner}{request.raw_path}", encoded=True)
         body = await request.read() or None
         async with self._session.request(request.method, url, data=body, headers=headers) as answer:
             passed = {name: answer.headers[name] for name in PASSED if name in answer.headers}

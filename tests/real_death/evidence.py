@@ -36,7 +36,7 @@ def account(sim: Simulator, stage: Stage) -> None:
     rows, journal = sim.mutations(), stage.journal()
     assert journal.verification.ok, journal.verification
     story = _story(rows, journal.ops)
-    by_id = {op.op_id: op for op in journal.ops}
+    by_id = {str(op.op_id): op for op in journal.ops}
     effects = [row for row in rows if row["effect"] and not is_fence(row)]
 
     intended = Counter((op.intent.method, op.intent.path) for op in journal.ops)
