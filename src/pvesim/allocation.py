@@ -24,6 +24,7 @@ from pvesim.properties import (
     lookup,
     options_of,
 )
+from pvesim.storage import FILES
 from pvesim.wire import ApiError, not_implemented
 
 SMALL_DISK = 4 * 1024**2
@@ -100,6 +101,8 @@ def _fill_disk(filling: Filling, key: str, raw: str) -> str:
         size = SMALL_DISK
     storages.need_content(allocate[1], filling.content)
     form = lookup(raw, "format") or "raw"
+    if filling.guest_type == "lxc" and size == 0 and storages.get(allocate[1]).kind in FILES:
+        form = "subvol"
     disk = storages.allocate(allocate[1], node, filling.vmid, size, filling.m.now, form)
     filling.made.append(disk.volid)
     value = join(disk.volid, options_of(raw, without=("format", "size")) | {"size": format_size(size)})

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
+from pvesim import call_params as params
 from pvesim import guest_options as options
-from pvesim import routes_access, routes_cluster
+from pvesim import ops_backup, routes_access, routes_cluster, routes_storage
 from pvesim.routing import Route, need, route
 from pvesim.schema import BOOLEAN, COUNT, OPTIONAL_VMID, TEXT, Param, Params
 
@@ -33,6 +34,7 @@ _STORAGES: Params = {"content": TEXT, "enabled": BOOLEAN, "format": BOOLEAN, "st
 _TOKENS = "/access/users/{userid}/token"
 _NODE = "/nodes/{node}"
 _CONTENT_PATH = f"{_NODE}/storage/{{storage}}/content"
+_VOLUME = f"{_CONTENT_PATH}/{{volume}}"
 
 CLUSTER_ROUTES: tuple[Route, ...] = (
     route("GET /version", routes_cluster.version),
@@ -51,8 +53,12 @@ CLUSTER_ROUTES: tuple[Route, ...] = (
     route("GET /nodes", routes_cluster.nodes),
     route(f"GET {_NODE}/status", routes_cluster.status, demands=need("/nodes/{node}", "Sys.Audit")),
     route(f"GET! {_NODE}/storage", routes_cluster.storages, _STORAGES),
-    route(f"GET! {_CONTENT_PATH}", routes_cluster.content, _CONTENT,
+    route(f"GET! {_CONTENT_PATH}", routes_storage.index, _CONTENT,
           demands=need("/storage/{storage}", "Datastore.Audit", "Datastore.AllocateSpace", any_of=True)),
+    route(f"GET! {_VOLUME}", routes_storage.info),
+    route(f"PUT! {_VOLUME}", routes_storage.update, {"notes": TEXT, "protected": BOOLEAN}),
+    route(f"DELETE! {_VOLUME}", routes_storage.delete, {"delay": Param(type="integer", minimum=1, maximum=30)}),
+    route(f"POST! {_NODE}/vzdump", ops_backup.vzdump, params.VZDUMP),
     route(f"GET {_NODE}/tasks", routes_cluster.tasks, _TASK_LIST),
     route(f"GET {_NODE}/tasks/{{upid}}", routes_cluster.task_index),
     route(f"GET! {_NODE}/tasks/{{upid}}/status", routes_cluster.task_status),

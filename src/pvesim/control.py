@@ -84,6 +84,7 @@ def put_guests(m: Machine, body: Action) -> None:
     if "storages" in body:
         guests_file.add_storages(m, body)
     guests_file.add_tokens(m, body)
+    guests_file.add_backups(m, body)
     for raw in guests_file.rows(body, "guests") or ():
         guests_file.put_guest(m, raw)
 
@@ -199,7 +200,7 @@ def _quorum(m: Machine, service: Service, action: Action) -> Json:
 def _copy(token: Token) -> Token:
     return Token(
         user=token.user, tokenid=token.tokenid, secret=token.secret, privsep=token.privsep,
-        privileges=token.privileges, expire=token.expire, comment=token.comment,
+        expire=token.expire, comment=token.comment,
     )  # fmt: skip
 
 
@@ -344,6 +345,18 @@ def _cluster_log(m: Machine, service: Service, action: Action) -> Json:
     return None
 
 
+def _quota(m: Machine, service: Service, action: Action) -> Json:
+    """A storage's size in `bytes` (none: as large as before); what does not fit any more fails."""
+    del service
+    storage = str(action.get("storage"))
+    if storage not in m.storages.defined:
+        raise BadAction(f"unknown storage {storage!r}")
+    m.storages.quotas.pop(storage, None)
+    if action.get("bytes") is not None:
+        m.storages.quotas[storage] = int(str(action["bytes"]))
+    return None
+
+
 def _clear_faults(m: Machine, service: Service, action: Action) -> Json:
     """No more accidents."""
     del service, action
@@ -358,5 +371,5 @@ _ACTIONS: Mapping[str, Callable[[Machine, Service, Action], Json]] = {
     "thaw": _thaw, "restart_pvedaemon": _restart_pvedaemon, "pause_task": _pause_task, "resume_task": _resume_task,
     "kill_task": _kill_task, "rotate_tasks": _rotate, "forget_tasks": _forget_tasks, "clock": _clock, "lock": _lock,
     "delete_guest": _delete_guest, "delete_token": _delete_token, "cluster_log": _cluster_log,
-    "clear_faults": _clear_faults,
+    "clear_faults": _clear_faults, "quota": _quota,
 }  # fmt: skip

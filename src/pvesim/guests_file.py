@@ -6,16 +6,19 @@ the config a new text, so that nobody can mistake it for the one he has seen.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
+from pvesim.access import Access, Holder, Pool, User, normalized
 from pvesim.allocation import Filling, fill, is_volume_key, unlogged
 from pvesim.guests import Guest, Hand
 from pvesim.machine import Machine
 from pvesim.ops_create import complete_by_hand
 from pvesim.ops_destroy import free_quietly
-from pvesim.properties import ALLOCATE, GIB, VOLID, file_of, lookup, parse_size
-from pvesim.storage import DEFAULT_TEMPLATE, Storage
+from pvesim.properties import ALLOCATE, GIB, VOLID, file_of, is_cdrom, lookup, parse_size
+from pvesim.storage import DEFAULT_TEMPLATE, Archive, Storage
 from pvesim.texts import Config, digest_of
 from pvesim.tokens import Token
 
@@ -25,6 +28,7 @@ DEFAULT_STORAGES: tuple[Raw, ...] = (
     {"storage": "local", "type": "dir", "shared": 0, "content": "vztmpl,iso,backup"},
     {"storage": "local-lvm", "type": "lvmthin", "shared": 0, "content": "images,rootdir"},
     {"storage": "shared", "type": "rbd", "shared": 1, "content": "images,rootdir"},
+    {"storage": "backup", "type": "nfs", "shared": 1, "content": "backup"},
 )
 DEFAULT_GUESTS: tuple[Raw, ...] = (
     {
@@ -89,16 +93,71 @@ def add_storages(m: Machine, spec: Raw) -> None:
 
 
 def add_tokens(m: Machine, spec: Raw) -> None:
-    """The tokens of a description."""
+    """The tokens of a description; users without an entry of any kind may do everything, as far as it has no `acl`."""
+    access = m.tokens.access
     for raw in rows(spec, "tokens") or []:
         user, _, tokenid = str(raw["id"]).partition("!")
         given = raw.get("privs", raw.get("privileges"))
-        privileges = frozenset(str(p) for p in cast("list[object]", given)) if isinstance(given, list) else None
-        if privileges is not None:
-            m.tokens.privileges[user] = privileges
-        m.tokens.add(Token(user=user, tokenid=tokenid, secret=str(raw["secret"]), privileges=privileges))
+        privsep = raw.get("privsep") in (1, True, "1")
+        expire = int(str(raw.get("expire", 0)))
+        m.tokens.add(Token(user=user, tokenid=tokenid, secret=str(raw["secret"]), privsep=privsep, expire=expire))
+        if isinstance(given, list):
+            access.unlimited.discard(user)
+            access.roles[f"of {user}"] = frozenset(str(p) for p in cast("list[object]", given))
+            access.grant("/", Holder(kind="user", name=user), f"of {user}", propagate=1)
+        elif "acl" not in spec:
+            access.unlimited.add(user)
     for user in cast("list[object]", spec.get("users", [])):
-        m.tokens.users.add(str(user))
+        access.users.setdefault(str(user), User())
+    _add_rights(access, spec)
+
+
+def add_backups(m: Machine, spec: Raw) -> None:
+    """Archives that are there from the beginning: `vmid`, `type`, `config`, and what else shall be known of them."""
+    for raw in rows(spec, "backups") or []:
+        kind, vmid = str(raw.get("type", "qemu")), int(str(raw["vmid"]))
+        node = str(raw.get("node") or next(iter(m.cluster.nodes)))
+        ctime = float(str(raw.get("ctime", m.now)))
+        stamp = time.strftime("%Y_%m_%d-%H_%M_%S", time.gmtime(ctime))
+        suffix = "vma.zst" if kind == "qemu" else "tar.zst"
+        volid = str(raw.get("volid", f"{raw.get('storage', 'backup')}:backup/vzdump-{kind}-{vmid}-{stamp}.{suffix}"))
+        values = {key: str(value) for key, value in cast("Raw", raw.get("config", {})).items()}
+        sizes = {
+            key: parse_size(lookup(value, "size") or "8G")
+            for key, value in values.items()
+            if is_volume_key(kind, key) and not is_cdrom(value)
+        }
+        volume = m.storages.add(volid, node, int(str(raw.get("size", 2**20))), ctime)
+        notes = str(raw["notes"]) if raw.get("notes") else None
+        m.storages.put(replace(volume, notes=notes, protected=raw.get("protected") in (1, True, "1")))
+        m.storages.archives[volume.place, volid] = Archive(guest_type=kind, vmid=vmid, values=values, sizes=sizes)
+
+
+def _add_rights(access: Access, spec: Raw) -> None:
+    """The keys `roles`, `groups`, `acl` and `pools`."""
+    for name, privileges in cast("Raw", spec.get("roles", {})).items():
+        access.roles[name] = frozenset(str(p) for p in cast("list[object]", privileges))
+    for name, members in cast("Raw", spec.get("groups", {})).items():
+        for user in cast("list[object]", members):
+            access.users.setdefault(str(user), User()).groups.append(name)
+    for raw in rows(spec, "acl") or []:
+        name = str(raw.get("token", raw.get("ugid", raw.get("user", raw.get("group")))))
+        kind = "group" if "group" in raw or "@" not in name else "token" if "!" in name else "user"
+        given = raw.get("privs")
+        role = str(raw.get("role"))
+        if isinstance(given, list):
+            role = f"of {name} on {raw['path']}"
+            access.roles[role] = frozenset(str(p) for p in cast("list[object]", given))
+        if role not in access.roles:
+            raise BadSpec(f"unknown role {role!r}")
+        holder = Holder(kind=kind, name=name)
+        propagate = int(raw.get("propagate", 1) in (1, True, "1"))
+        access.grant(normalized(str(raw["path"])), holder, role, propagate=propagate)
+    for raw in rows(spec, "pools") or []:
+        pool = access.pools.setdefault(str(raw["poolid"]), Pool())
+        pool.comment = str(raw["comment"]) if "comment" in raw else None
+        pool.vms |= {int(str(v)) for v in cast("list[object]", raw.get("vms", []))}
+        pool.storages |= {str(s) for s in cast("list[object]", raw.get("storage", []))}
 
 
 def put_guest(m: Machine, raw: Raw) -> None:

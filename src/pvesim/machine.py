@@ -10,13 +10,15 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pvesim.access import Identity
 from pvesim.cluster import Cluster, Node
 from pvesim.faults import Fault, FaultBook
 from pvesim.guests import GuestStore, Hand, Mutation
+from pvesim.ha import Ha
 from pvesim.kernel import Kernel, Proc
 from pvesim.storage import Storages
 from pvesim.tasks import NodeTasks, Task
-from pvesim.tokens import Identity, Token, TokenBook
+from pvesim.tokens import Token, TokenBook
 from pvesim.wire import Json
 
 FLOCK_TIMEOUT_S = 10.0
@@ -45,6 +47,7 @@ class Machine:
     storages: Storages
     tokens: TokenBook
     tasks: dict[str, NodeTasks]
+    ha: Ha = field(default_factory=Ha)
     faults: FaultBook = field(default_factory=FaultBook)
     log: ClusterLog = field(default_factory=ClusterLog)
     mutations: list[Mutation] = field(default_factory=list[Mutation])

@@ -179,7 +179,8 @@ def _new_volume(m: Machine, plan: Plan, base: Volume, node: str) -> Volume:
     if not plan.full:
         return m.storages.linked(base, node, plan.newid, m.now)
     name = plan.storage or base.volid.partition(":")[0]
-    return m.storages.allocate(name, node, plan.newid, base.size, m.now)
+    form = base.format if base.format in {"qcow2", "subvol"} else "raw"
+    return m.storages.allocate(name, node, plan.newid, base.size, m.now, form)
 
 
 def _cdrom(m: Machine, plan: Plan, raw: str, node: str) -> str:

@@ -11,9 +11,10 @@ from pvesim.guests import Guest, Hand
 from pvesim.kernel import Steps
 from pvesim.machine import Call, Machine
 from pvesim.ops_power import fork_start
+from pvesim.ops_restore import restore_lxc, restore_qemu
 from pvesim.properties import default_boot, new_uuid
 from pvesim.texts import Config, clean_tags
-from pvesim.wire import ApiError, Json, died, not_implemented
+from pvesim.wire import ApiError, Json, died, forbidden, not_implemented
 from pvesim.workers import Job, TaskError, Work, daemon_flock, fork, release
 
 CREATE_S = 1.0
@@ -25,21 +26,27 @@ NOT_STORED = frozenset({
     "ostemplate", "password", "ssh-public-keys", "restore", "ignore-unpack-errors", "ha-managed",
     "import-working-storage",
 })  # fmt: skip
-UNSIMULATED = ("archive", "restore", "ha-managed", "pool", "live-restore")
+UNSIMULATED = ("ha-managed",)
 
 
 def create(m: Machine, call: Call) -> Steps[Json]:
     """POST /nodes/N/qemu and /nodes/N/lxc."""
     kind, vmid = call.guest_type, int(call.params["vmid"])
-    for name in UNSIMULATED:
-        if call.params.get(name, "0") not in {"0", ""}:
-            raise not_implemented("POST", f"{call.path} with {name}")
-    call.who.need(f"/vms/{vmid}", "VM.Allocate")
     values = {key: value for key, value in call.params.items() if key not in NOT_STORED}
     if "tags" in values:
         values["tags"] = clean_tags(values["tags"])
-    check_storages(Filling(m=m, guest_type=kind, node=call.node, vmid=vmid, log=unlogged), values)
     m.cluster.need_quorum(call.node)
+    allow(m, call, kind, vmid)
+    if kind == "qemu" and "archive" in call.params:
+        upid = yield from restore_qemu(m, call, values)
+        return upid
+    if kind == "lxc" and call.flag("restore"):
+        upid = yield from restore_lxc(m, call, values)
+        return upid
+    for name in UNSIMULATED:
+        if call.params.get(name, "0") not in {"0", ""}:
+            raise not_implemented("POST", f"{call.path} with {name}")
+    check_storages(Filling(m=m, guest_type=kind, node=call.node, vmid=vmid, log=unlogged), values)
     yield from reserve(m, call, kind, vmid)
     work = Work(
         type="qmcreate" if kind == "qemu" else "vzcreate",
@@ -50,6 +57,23 @@ def create(m: Machine, call: Call) -> Steps[Json]:
     )
     upid = yield from fork(m, call, work)
     return upid
+
+
+def allow(m: Machine, call: Call, kind: str, vmid: int) -> None:
+    """The rights to create, in a pool or not, or to restore over a guest."""
+    who, pool = call.who, call.params.get("pool")
+    if pool is not None:
+        m.tokens.access.need_pool(pool)
+    if "storage" in call.params:
+        who.need(f"/storage/{call.params['storage']}", "Datastore.AllocateSpace")
+    if call.flag("start") and kind == "qemu":
+        who.need_guest(vmid, pool, "VM.PowerMgmt")
+    if who.may("VM.Allocate", path=f"/vms/{vmid}") or (pool and who.may("VM.Allocate", path=f"/pool/{pool}")):
+        return
+    restores = ("archive" in call.params or call.flag("restore")) and call.flag("force")
+    if restores and m.guests.find(kind, call.node, vmid) is not None and who.may("VM.Backup", path=f"/vms/{vmid}"):
+        return
+    raise forbidden("")
 
 
 def reserve(m: Machine, call: Call, kind: str, vmid: int) -> Steps[Guest]:
@@ -88,6 +112,7 @@ def _worker(job: Job, call: Call, values: dict[str, str]) -> Steps[None]:
         _complete(m, kind, values, m.clock(job.node))
         guest = m.guests.need(kind, job.node, vmid)
         m.guests.write(guest, Config(values=values), job.hand)
+        m.tokens.access.put_in_pool(vmid, call.params.get("pool"))
     except (TaskError, ApiError) as error:
         if not (isinstance(error, TaskError) and error.partial):
             take_back(filling)

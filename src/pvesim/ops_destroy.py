@@ -63,6 +63,7 @@ def _worker(job: Job, call: Call) -> Steps[None]:
         job.log(f"purging {'VM' if kind == 'qemu' else 'CT'} {vmid} from related configurations..")
     m.guests.write(guest, Config(values={"lock": "destroyed"}), job.hand)
     yield Sleep(LAST_STUB_S)
+    m.tokens.access.forget_guest(vmid)
     m.guests.remove(guest, job.hand)
 
 

@@ -12,7 +12,7 @@ from pvesim.machine import Call, Machine
 from pvesim.ops_config import LXC_STALE, QEMU_STALE
 from pvesim.properties import file_of, format_size, join, lookup, options_of, parse_size
 from pvesim.wire import Json, died
-from pvesim.workers import Job, Work, daemon_flock, fork, release, reloaded
+from pvesim.workers import Job, TaskError, Work, daemon_flock, fork, release, reloaded
 
 RESIZE_S = 1.0
 
@@ -64,7 +64,15 @@ def _worker(job: Job, call: Call) -> Steps[None]:
     raw = guest.values[disk]
     if size == m.storages.need(file_of(raw), guest.node).size:
         return
+    if m.storages.need(file_of(raw), guest.node).format == "subvol":
+        raise TaskError("can't resize this image format")
     yield from job.work(0.4)
+    m.storages.need_room(
+        file_of(raw).partition(":")[0],
+        guest.node,
+        file_of(raw).partition(":")[2],
+        size - m.storages.need(file_of(raw), guest.node).size,
+    )
     m.storages.resize(file_of(raw), guest.node, size)
     job.hand.touched()
     if not guest.running:

@@ -14,7 +14,7 @@ from pvesim.wire import Json, bad_parameters, forbidden
 def _allowed(m: Machine, call: Call) -> str:
     user = call.names["userid"]
     m.tokens.need_user(user)
-    if not call.who.may("User.Modify"):
+    if not call.who.may("User.Modify", path="/access/groups"):
         raise forbidden(" (/access/groups, User.Modify)" if call.method == "GET" else "")
     return user
 
@@ -41,7 +41,7 @@ def create_token(m: Machine, call: Call) -> Json:
     if f"{user}!{tokenid}" in m.tokens.tokens:
         raise bad_parameters({"tokenid": "Token already exists."})
     _writable(m, call)
-    token = make_token(m.tokens, (user, tokenid), call.params, m.rng)
+    token = make_token((user, tokenid), call.params, m.rng)
     m.tokens.add(token)
     call.hand().touched()
     info = {key: value for key, value in token.row().items() if key != "tokenid"}
@@ -57,7 +57,6 @@ def update_token(m: Machine, call: Call) -> Json:
     token.comment = call.params.get("comment", token.comment)
     if "privsep" in call.params:
         token.privsep = call.flag("privsep")
-        token.privileges = frozenset() if token.privsep else m.tokens.privileges.get(token.user)
     call.hand().touched()
     row = token.row()
     del row["tokenid"]

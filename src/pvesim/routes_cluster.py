@@ -5,14 +5,11 @@ Rule kept here: these calls only look; what a token may not see is left out of l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from pvesim.cluster import Node
 from pvesim.kernel import Steps, join, sleep
 from pvesim.machine import Call, Machine
 from pvesim.rows import cluster_status, node_row, node_status, resource_row
-from pvesim.storage import content_row
 from pvesim.tasks import Task, broadcast_rows, list_rows, log_rows
-from pvesim.tokens import ALL_PRIVILEGES
 from pvesim.wire import Json, Listing, bad_parameters
 from pvesim.workers import TaskError
 
@@ -29,19 +26,36 @@ def version(m: Machine, call: Call) -> Json:
 
 
 def permissions(m: Machine, call: Call) -> Json:
-    """GET /access/permissions of the caller, on one path or on all that have an entry (here: the root alone)."""
-    del m
-    granted: Iterable[str] = ALL_PRIVILEGES if call.who.privileges is None else sorted(call.who.privileges)
-    found: dict[str, Json] = dict.fromkeys(granted, 1)
+    """GET /access/permissions of the caller, or of somebody else, on one path or on all that have an entry."""
+    access, asked = m.tokens.access, call.params.get("userid", call.who.full_id)
+    if asked != call.who.full_id:
+        call.who.need("/access", "Sys.Audit")
+
+    def granted(path: str) -> dict[str, Json]:
+        user, bang, tokenid = asked.partition("!")
+        token = m.tokens.tokens.get(asked)
+        if not bang:
+            return dict(access.of_user(user, path))
+        return {} if token is None else dict(access.of_token(user, tokenid, path, privsep=token.privsep))
+
     if "path" in call.params:
-        return {call.params["path"]: found}
-    return {"/": found} if found else {}
+        return {call.params["path"]: granted(call.params["path"])}
+    if not call.who.privsep and asked == call.who.full_id and call.who.user in access.unlimited:
+        return {"/": granted("/")}
+    return {path: found for path in access.listed_paths() if (found := granted(path))}
 
 
 def nodes(m: Machine, call: Call) -> Json:
     """GET /nodes."""
-    del call
-    return [node_row(m, node) for node in m.cluster.nodes.values()]
+    return [_node(m, call, node) for node in m.cluster.nodes.values()]
+
+
+def _node(m: Machine, call: Call, node: Node) -> dict[str, Json]:
+    """A node as the caller may see it: without Sys.Audit there are no figures."""
+    row = node_row(m, node)
+    if not call.who.may("Sys.Audit", path=f"/nodes/{node.name}"):
+        return {key: row[key] for key in ("id", "node", "type", "level", "status", "ssl_fingerprint")}
+    return row
 
 
 def status(m: Machine, call: Call) -> Json:
@@ -58,21 +72,33 @@ def resources(m: Machine, call: Call) -> Json:
     """GET /cluster/resources."""
     wanted = call.params.get("type")
     rows: list[Json] = []
-    if wanted in {None, "vm"} and call.who.may("VM.Audit"):
-        rows += [resource_row(m, guest) for guest in m.guests.guests.values()]
+    if wanted in {None, "vm"}:
+        rows += [
+            resource_row(m, guest)
+            for guest in m.guests.guests.values()
+            if call.who.may("VM.Audit", path=f"/vms/{guest.vmid}")
+        ]
+    if wanted is None:
+        rows += [
+            {"id": f"/pool/{name}", "pool": name, "type": "pool"}
+            for name in m.tokens.access.pools
+            if call.who.may("Pool.Audit", path=f"/pool/{name}")
+        ]
     if wanted in {None, "storage"}:
         rows += [
             {
                 "id": f"storage/{node.name}/{s.name}", "type": "storage", "storage": s.name, "node": node.name,
-                "plugintype": s.kind, "content": ",".join(s.content), "shared": int(s.shared), "disk": 2**30,
-                "maxdisk": 2**40, "status": "available" if node.online else "unknown",
+                "plugintype": s.kind, "content": ",".join(s.content), "shared": int(s.shared),
+                "disk": 2**30 + m.storages.used(s.name, node.name), "maxdisk": m.storages.total(s.name),
+                "status": "available" if node.online else "unknown",
             }
             for node in m.cluster.nodes.values()
             for s in m.storages.defined.values()
+            if _sees_storage(call, s.name)
         ]  # fmt: skip
     if wanted in {None, "node"}:
         for node in m.cluster.nodes.values():
-            row = node_row(m, node)
+            row = _node(m, call, node)
             del row["ssl_fingerprint"]
             rows.append(row | ({"cgroup-mode": 2} if node.online else {}))
     return rows
@@ -95,7 +121,7 @@ def nextid(m: Machine, call: Call) -> Json:
 def cluster_tasks(m: Machine, call: Call) -> Json:
     """GET /cluster/tasks: what the nodes broadcast; without Sys.Audit a token does not even see its own."""
     rows = [row for tasks in m.tasks.values() for row in broadcast_rows(tasks)]
-    if not call.who.may("Sys.Audit"):
+    if not call.who.may("Sys.Audit", path="/"):
         rows = [row for row in rows if row["user"] == call.who.full_id]
     rows.sort(key=lambda row: int(str(row["starttime"])), reverse=True)
     return rows
@@ -103,14 +129,16 @@ def cluster_tasks(m: Machine, call: Call) -> Json:
 
 def cluster_log(m: Machine, call: Call) -> Json:
     """GET /cluster/log, newest first."""
-    rows = m.log.rows if call.who.may("Sys.Syslog") else [r for r in m.log.rows if r["user"] == call.who.full_id]
+    rows = (
+        m.log.rows if call.who.may("Sys.Syslog", path="/") else [r for r in m.log.rows if r["user"] == call.who.full_id]
+    )
     newest = list(reversed(rows))
     return newest[: int(call.params.get("max", "50"))]
 
 
 def tasks(m: Machine, call: Call) -> Listing:
     """GET /nodes/N/tasks."""
-    viewer = None if call.who.may("Sys.Audit") else call.who.full_id
+    viewer = None if call.who.may("Sys.Audit", path=f"/nodes/{call.node}") else call.who.full_id
     return list_rows(m.tasks[call.node], call.params, viewer=viewer)
 
 
@@ -167,20 +195,13 @@ def abort_task(m: Machine, call: Call) -> Steps[Json]:
 
 def storages(m: Machine, call: Call) -> Json:
     """GET /nodes/N/storage."""
-    if not call.who.may("Datastore.Audit", "Datastore.AllocateSpace"):
-        return []
     wanted = call.params.get("content")
-    rows = m.storages.rows(call.node)
-    return [row for row in rows if wanted is None or wanted in str(row["content"]).split(",")]
-
-
-def content(m: Machine, call: Call) -> Json:
-    """GET /nodes/N/storage/S/content."""
-    types = {guest.vmid: guest.type for guest in m.guests.guests.values()}
-    rows = [content_row(v, guest_types=types) for v in m.storages.visible(call.node, call.names["storage"])]
-    kind, vmid = call.params.get("content"), call.params.get("vmid")
     return [
         row
-        for row in rows
-        if (kind is None or row["content"] == kind) and (vmid is None or str(row.get("vmid")) == vmid)
+        for row in m.storages.rows(call.node)
+        if _sees_storage(call, str(row["storage"])) and (wanted is None or wanted in str(row["content"]).split(","))
     ]
+
+
+def _sees_storage(call: Call, name: str) -> bool:
+    return call.who.may("Datastore.Audit", "Datastore.AllocateSpace", path=f"/storage/{name}")

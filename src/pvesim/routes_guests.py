@@ -13,12 +13,11 @@ from pvesim.wire import Json, bad_parameters, died
 
 def guest_list(m: Machine, call: Call) -> Json:
     """GET /nodes/N/{qemu,lxc}."""
-    if not call.who.may("VM.Audit"):
-        return []
     return [
         guest_row(m, guest)
         for guest in m.guests.guests.values()
         if (guest.type, guest.node) == (call.guest_type, call.node)
+        and call.who.may("VM.Audit", path=f"/vms/{guest.vmid}")
     ]
 
 

@@ -75,7 +75,7 @@ def route(
 ) -> Route:
     """`spec` is the method, `!` for protected calls, and the path with {names}."""
     method, _, path = spec.partition(" ")
-    pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
+    pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path.replace("{volume}", "(?P<volume>.+)"))
     return Route(
         method=method.rstrip("!"), protected=method.endswith("!"), path=path, pattern=re.compile(f"^{pattern}$"),
         handler=handler, params=params, more=more, demands=demands, fixed=fixed,

@@ -69,6 +69,9 @@ def resource_row(m: Machine, guest: Guest) -> dict[str, Json]:
         row["lock"] = guest.lock
     if "tags" in guest.values:
         row["tags"] = guest.values["tags"]
+    pool = m.tokens.access.pool_of(guest.vmid)
+    if pool is not None:
+        row["pool"] = pool
     shown = m.guests.shown.get(guest.vmid)
     if shown is None or m.guests.stats_expired(guest):
         return row

@@ -97,7 +97,7 @@ class Service:
         if request.method not in METHODS:
             raise ApiError(501, f"method '{request.method}' not available", body=False)
         node = m.cluster.nodes[entry]
-        who = identify(m.tokens_of(node), request.authorization, node.clock(m.now))
+        who = identify(m.tokens.access, m.tokens_of(node), request.authorization, node.clock(m.now))
         found = find_route(request.method, request.path)
         fault = m.faults.meet(request.method, request.path)
         if found is None:
@@ -162,7 +162,7 @@ class Service:
         yield Sleep(m.rng.uniform(0.001, 0.003))
         try:
             node = m.cluster.nodes[call.node]
-            identify(m.tokens_of(node), call.authorization, node.clock(m.now))
+            identify(m.tokens.access, m.tokens_of(node), call.authorization, node.clock(m.now))
         except ApiError as error:
             yield from sleep(UNAUTHORIZED_S)
             return failure(m.clock(call.node), error)
@@ -199,7 +199,7 @@ class Service:
         yield Sleep(m.rng.uniform(0.002, 0.006))
         try:
             node = m.cluster.nodes[call.node]
-            identify(m.tokens_of(node), call.authorization, node.clock(m.now))
+            identify(m.tokens.access, m.tokens_of(node), call.authorization, node.clock(m.now))
         except ApiError as error:
             if call.proc is not None:
                 m.kernel.release(call.proc, slot)

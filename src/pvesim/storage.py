@@ -20,6 +20,7 @@ _BACKUP_OWNER = re.compile(r"^backup/vzdump-(qemu|lxc)-(\d+)-")
 _FORMATS = {
     ".tar.gz": "tgz", ".tar.xz": "txz", ".tar.zst": "tzst", ".iso": "iso", ".qcow2": "qcow2", ".vma.zst": "vma.zst",
     ".vma.gz": "vma.gz", ".vma.lzo": "vma.lzo", ".vma": "vma", ".tar.lzo": "tar.lzo", ".tar": "tar",
+    ".subvol": "subvol",
 }  # fmt: skip
 _BACKUP_FORMATS = {"tgz": "tar.gz", "tzst": "tar.zst"}
 _SNAPSHOTS = frozenset({"lvmthin", "rbd", "zfspool", "zfs", "btrfs"})
@@ -62,6 +63,16 @@ class Volume:
     snaps: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """What a backup holds: the guest's config, and the sizes of its disks by key."""
+
+    guest_type: str
+    vmid: int
+    values: Mapping[str, str]
+    sizes: Mapping[str, int]
+
+
 @dataclass(slots=True)
 class Storages:
     """All storages of the cluster with their volumes."""
@@ -70,6 +81,7 @@ class Storages:
     volumes: dict[tuple[str, str], Volume] = field(default_factory=dict[tuple[str, str], Volume])
     by_vmid: dict[int, dict[tuple[str, str], None]] = field(default_factory=dict[int, dict[tuple[str, str], None]])
     quotas: dict[str, int] = field(default_factory=dict[str, int])
+    archives: dict[tuple[str, str], Archive] = field(default_factory=dict[tuple[str, str], Archive])
 
     def get(self, name: str) -> Storage:
         """A definition, or the error PVE raises for an unknown name."""
@@ -112,6 +124,8 @@ class Storages:
         return self.add(self._name(name, f"vm-{vmid}-disk-{number}", vmid, form), node, size, now)
 
     def _name(self, name: str, volume: str, vmid: int, form: str = "raw") -> str:
+        if form == "subvol":
+            volume = volume.replace("vm-", "subvol-", 1)
         if self.get(name).kind in FILES:
             return f"{name}:{vmid}/{volume}.{form}"
         return f"{name}:{volume}"
@@ -195,6 +209,7 @@ class Storages:
             raise died(f"base volume '{volid}' is still in use by linked cloned")
         key = (found.place, volid)
         del self.volumes[key]
+        self.archives.pop(key, None)
         if found.vmid is not None and found.vmid in self.by_vmid:
             self.by_vmid[found.vmid].pop(key, None)
         return True
@@ -202,6 +217,14 @@ class Storages:
     def put(self, volume: Volume) -> None:
         """Note a changed volume."""
         self.volumes[volume.place, volume.volid] = volume
+
+    def archive(self, volid: str, node: str) -> tuple[Volume, Archive]:
+        """A backup with what it holds."""
+        found = self.find(volid, node)
+        held = self.archives.get((found.place, volid)) if found is not None else None
+        if found is None or held is None:
+            raise died(f"can't find file '{volid}'")
+        return found, held
 
     def children(self, base: Volume) -> list[Volume]:
         """Linked clones of a volume."""

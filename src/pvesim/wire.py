@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
+PLAIN = 500
 EMPTY: Mapping[str, str] = {}
 
 
@@ -73,6 +74,14 @@ class Failure(Exception):
 
 class ApiError(Failure):
     """A request that PVE refuses; `body` False means that the answer has an empty body."""
+
+    @property
+    def in_task(self) -> str:
+        """Its text where a task ends with it: PVE's exceptions carry their number, a plain `die` does not."""
+        text = self.text.rstrip("\n")
+        if self.errors is not None:
+            text += "".join(f" {name}: {why.rstrip()}" for name, why in self.errors.items())
+        return text if self.status == PLAIN else f"{self.status} {text}"
 
     def __init__(self, status: int, text: str, *, errors: Mapping[str, str] | None = None, body: bool = True) -> None:
         """Keep the status and the whole text; its first line becomes the reason phrase."""

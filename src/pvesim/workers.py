@@ -44,6 +44,7 @@ class Job:
     fault: Fault | None = None
     progress: float = 0.0
     warnings: int = 0
+    hit: bool = False
     proc: Proc | None = None
     orphan: Callable[[], None] | None = None
 
@@ -63,12 +64,13 @@ class Job:
         yield Sleep(max(0.0, stop - self.progress) * self.m.scaled(self.seconds))
         self.progress = stop
         if stop == accident and self.fault is not None:
+            self.hit = True
             if self.fault.kind == "task_killed":
                 yield Die()
             raise TaskError(self.fault.error, partial=self.fault.partial)
 
     def _accident(self) -> float | None:
-        if self.fault is None or self.fault.kind not in {"task_killed", "task_fails"}:
+        if self.hit or self.fault is None or self.fault.kind not in {"task_killed", "task_fails"}:
             return None
         return self.fault.at if self.fault.at is not None else 0.5
 

@@ -55,6 +55,7 @@ class World:
         )
         guests_file.add_storages(machine, spec)
         guests_file.add_tokens(machine, spec)
+        guests_file.add_backups(machine, spec)
         for raw in guests_file.rows(spec, "guests") or ():
             guests_file.put_guest(machine, raw)
         machine.guests.broadcast_all()

@@ -227,7 +227,7 @@ def test_what_is_not_simulated_says_so():
     ):  # fmt: skip
         reply = sim.call(method, path)
         assert reply.refusal == (501, f"Method '{method} {path}' not implemented")
-    assert sim.call("POST", "/nodes/pve1/qemu", vmid=901, archive="local:backup/x.vma").status == 501
+    assert sim.call("POST", "/nodes/pve1/qemu", vmid=901, archive="x", **{"live-restore": 1}).status == 501
     assert sim.mutations()[-1]["effect"] is False
 
 
