@@ -286,3 +286,40 @@ def test_the_planned_operation_is_left_as_it_is():
     op = planned(Kind.CREATE, QEMU, params={"cipassword": "hunter2"})
     prepare(op, None, STAMP)
     assert op.params == {"cipassword": "hunter2"}
+
+
+@pytest.mark.parametrize(
+    ("ha", "task"), [("started", "hastart"), ("error", "hastart"), ("", "qmstart"), ("ignored", "qmstart")]
+)
+def test_a_start_of_a_managed_guest_makes_the_task_of_the_ha_manager(ha: str, task: str):
+    found = prepare(planned(Kind.START, QEMU, goal={"power": "running"}), seen(QEMU, ha=ha), STAMP).intent
+    assert (found.task_type, found.task_id) == (task, "101")
+
+
+@both
+def test_a_backup_carries_our_id_in_its_note(guest: GuestType):
+    goal = {"storage": "backup"}
+    made = prepare(
+        planned(Kind.BACKUP, guest, params={"storage": "backup", "mode": "snapshot"}, goal=goal), seen(guest), STAMP
+    )
+    assert made.intent.path == f"/nodes/{NODE}/vzdump"
+    assert made.intent.goal == {"storage": "backup", "note": OP}
+    assert made.params == {
+        "vmid": "101", "storage": "backup", "mode": "snapshot", "remove": "0", "notes-template": f"web-1, by trueup {OP}",
+    }  # fmt: skip
+
+
+@both
+def test_a_pool_gets_the_guest_from_wherever_it_was(guest: GuestType):
+    made = prepare(planned(Kind.POOL, guest, goal={"pool": "prod/web"}), seen(guest), STAMP)
+    assert (made.intent.method, made.intent.path) == ("PUT", "/pools/prod%2Fweb")
+    assert made.params == {"vms": "101", "allow-move": "1"}
+    assert (made.intent.task_type, made.intent.task_id) == ("", "")
+
+
+@both
+def test_a_restore_to_a_new_vmid_is_another_guest(guest: GuestType):
+    made = prepare(planned(Kind.RESTORE_NEW, guest, params={"archive": "backup:x"}), None, STAMP)
+    assert made.params["unique"] == "1"
+    assert made.params["description"] == text("", msgspec.structs.replace(NEW, vmid=Vmid(101)))
+    assert ("restore" in made.params) == (guest is LXC)

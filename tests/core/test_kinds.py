@@ -52,6 +52,8 @@ CALLS = {
     "unlock": (DESTRUCTIVE, None, GUEST + "/config", None, None, ""),
 }
 
+HA_TASKS = {"start": "hastart", "shutdown": "hastop", "stop": "hastop", "migrate": "hamigrate"}
+
 CARRIED_OUT = {
     *("create", "clone", "restore-new", "configure", "tag", "pool", "detach", "grow", "start", "shutdown", "stop"),
     *("reboot", "snapshot", "backup", "migrate", "template"),
@@ -99,10 +101,11 @@ def test_it_calls_what_pve_has_and_expects_the_task_that_pve_makes(kind: Kind):
     spec = KINDS[kind]
     assert spec.tier is tier
     assert {route.path for route in spec.routes.values()} == {path}
+    ha = HA_TASKS.get(kind, "")
     if qemu:
-        assert spec.route(QEMU) == Route(method=method or "", path=path, task=qemu)
+        assert spec.route(QEMU) == Route(method=method or "", path=path, task=qemu, ha_task=ha)
     if lxc:
-        assert spec.route(LXC) == Route(method=method or "", path=path, task=lxc)
+        assert spec.route(LXC) == Route(method=method or "", path=path, task=lxc, ha_task=ha)
     if task_id is not None:
         assert spec.task_id.value == task_id
 

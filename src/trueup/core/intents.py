@@ -73,7 +73,7 @@ def prepare(op: PlannedOp, observed: Observed | None, stamp: Stamp) -> Prepared:
         params=redact(params),
         goal=redact(_goal(op, stamp)),
         source=source,
-        task_type=route.task,
+        task_type=route.ha_task if observed is not None and route.ha_task and is_managed(observed) else route.task,
         task_id=_task_id(op, spec.task_id),
         token=stamp.token,
         identity=observed.identity if observed else None,
@@ -84,6 +84,11 @@ def prepare(op: PlannedOp, observed: Observed | None, stamp: Stamp) -> Prepared:
         send_by_ms=stamp.send_by_ms,
     )
     return Prepared(intent=intent, params=params)
+
+
+def is_managed(guest: Observed) -> bool:
+    """Whether PVE hands this guest's power and migration to its HA manager (`ignored` is as good as not managed)."""
+    return guest.ha not in {"", "ignored"}
 
 
 def redact(params: Mapping[str, str]) -> dict[str, str]:

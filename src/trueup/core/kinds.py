@@ -66,11 +66,16 @@ class Reads(StrEnum):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One call of PVE's API; `task` is the task type in the UPID ('' = the call is synchronous)."""
+    """One call of PVE's API.
+
+    `task` is the task type in the UPID ('' = the call is synchronous). `ha_task` is what PVE makes instead for a guest
+    that HA manages: a task that ends when the wish is queued, while the HA manager does the work as root@pam later.
+    """
 
     method: str
     path: str
     task: str = ""
+    ha_task: str = ""
 
 
 class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,10 +111,10 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.routes[guest]
 
 
-def _both(method: str, path: str, qemu: str, lxc: str) -> dict[GuestType, Route]:
+def _both(method: str, path: str, qemu: str, lxc: str, *, ha: str = "") -> dict[GuestType, Route]:
     return {
-        GuestType.QEMU: Route(method=method, path=path, task=qemu),
-        GuestType.LXC: Route(method=method, path=path, task=lxc),
+        GuestType.QEMU: Route(method=method, path=path, task=qemu, ha_task=ha),
+        GuestType.LXC: Route(method=method, path=path, task=lxc, ha_task=ha),
     }
 
 
@@ -209,7 +214,7 @@ _SPECS = (
     KindSpec(
         kind=Kind.START,
         tier=Tier.SAFE,
-        routes=_both("POST", _GUEST + "/status/start", "qmstart", "vzstart"),
+        routes=_both("POST", _GUEST + "/status/start", "qmstart", "vzstart", ha="hastart"),
         task_id=TaskId.VMID,
         probe=probes.powered,
         fence=Fence.GOAL,
@@ -220,7 +225,7 @@ _SPECS = (
     KindSpec(
         kind=Kind.SHUTDOWN,
         tier=Tier.DISRUPTIVE,
-        routes=_both("POST", _GUEST + "/status/shutdown", "qmshutdown", "vzshutdown"),
+        routes=_both("POST", _GUEST + "/status/shutdown", "qmshutdown", "vzshutdown", ha="hastop"),
         task_id=TaskId.VMID,
         probe=probes.powered,
         fence=Fence.GOAL,
@@ -231,7 +236,7 @@ _SPECS = (
     KindSpec(
         kind=Kind.STOP,
         tier=Tier.DISRUPTIVE,
-        routes=_both("POST", _GUEST + "/status/stop", "qmstop", "vzstop"),
+        routes=_both("POST", _GUEST + "/status/stop", "qmstop", "vzstop", ha="hastop"),
         task_id=TaskId.VMID,
         probe=probes.powered,
         fence=Fence.GOAL,
@@ -273,7 +278,7 @@ _SPECS = (
     KindSpec(
         kind=Kind.MIGRATE,
         tier=Tier.DISRUPTIVE,
-        routes=_both("POST", _GUEST + "/migrate", "qmigrate", "vzmigrate"),
+        routes=_both("POST", _GUEST + "/migrate", "qmigrate", "vzmigrate", ha="hamigrate"),
         task_id=TaskId.VMID,
         probe=probes.moved,
         fence=Fence.GOAL,

@@ -19,11 +19,10 @@ from trueup.engine.contradictions import Contradictions
 from trueup.engine.deck import Deck
 from trueup.engine.executor import Ended, Executor, LeftOpen, NotNow
 from trueup.engine.lanes import Lanes
-from trueup.engine.observer import Observer
 from trueup.engine.recoverer import Recoverer
 from trueup.engine.surveyor import Survey, Surveyor
-from trueup.model.errors import Absent, ReadFailed, TrueupError
-from trueup.model.guests import Desired, Observed, ResourceRow
+from trueup.model.errors import ReadFailed, TrueupError
+from trueup.model.guests import Desired, Observed
 from trueup.model.ids import Vmid
 from trueup.model.notes import What
 from trueup.model.ops import Kind, OpState, OpView, Released
@@ -41,7 +40,6 @@ class Reconciler:
         self._deck = deck
         self._recoverer = recoverer
         self._executor = Executor(deck, recoverer, Lanes(deck.limits.slots_per_node))
-        self._observer = Observer(deck.pve)
         self._surveyor = Surveyor(pve=deck.pve, journal=deck.journal, clock=deck.clock, installation=deck.installation)
         self._contradictions = Contradictions(deck)
         self.backoff = Backoff(deck.clock, deck.entropy)
@@ -223,10 +221,11 @@ class Reconciler:
 
     async def _look_again(self, op: PlannedOp) -> None:
         try:
-            row = ResourceRow(type=op.type, vmid=op.vmid, node=op.node, name=op.name)
-            self._seen[op.vmid] = await self._observer.one(row)
-        except Absent:
-            self._seen.pop(op.vmid, None)
+            seen = await self._surveyor.one(self._desired[op.vmid])
+            if seen is None:
+                self._seen.pop(op.vmid, None)
+            else:
+                self._seen[op.vmid] = seen
         except ReadFailed as error:
             # Not known is not gone: the guest keeps its last sight, and its next operation looks again anyway.
             self._deck.tell(What.BLOCKED, f"{op.name} ({op.vmid}) cannot be read: {error.what}")

@@ -7,8 +7,9 @@ import msgspec
 from trueup.core import planner
 from trueup.core.plan_context import Context, why_closed
 from trueup.engine.observer import Observer, World
-from trueup.model.guests import Clone, Desired
-from trueup.model.ids import Vmid
+from trueup.model.errors import ReadFailed
+from trueup.model.guests import Backup, Clone, Desired, Observed, Snapshot
+from trueup.model.ids import NodeName, Vmid
 from trueup.model.plan import Plan
 from trueup.ports import Clock, JournalReader, Pve
 
@@ -26,6 +27,7 @@ class Surveyor:
 
     def __init__(self, *, pve: Pve, journal: JournalReader, clock: Clock, installation: str) -> None:
         """Look through these ports; `installation` is our own id ('' before the first start)."""
+        self._pve = pve
         self._journal = journal
         self._clock = clock
         self._installation = installation
@@ -36,8 +38,49 @@ class Surveyor:
         adopted = await self._journal.adopted()
         sources = {want.source.source for want in desired if isinstance(want.source, Clone)}
         world = await self._observer.world({want.vmid for want in desired} | adopted.keys() | sources)
+        world = msgspec.structs.replace(world, guests=await self._with_history(desired, world.guests))
         context = await self._context(world, adopted, shutdown_failed)
         return Survey(world=world, context=context, plan=planner.plan(desired, world.guests, context))
+
+    async def one(self, want: Desired) -> Observed | None:
+        """Look at one guest, wherever it is now; None if it is nowhere. Raises ReadFailed."""
+        row = (await self._observer.rows()).get(want.vmid)
+        if row is None:
+            return None
+        return (await self._with_history([want], {want.vmid: await self._observer.one(row)}))[want.vmid]
+
+    async def _with_history(self, desired: Sequence[Desired], guests: Mapping[Vmid, Observed]) -> dict[Vmid, Observed]:
+        """Add snapshots and backups to the guests whose manifests have a policy; what cannot be read stays unknown."""
+        found = dict(guests)
+        archives: dict[tuple[NodeName, str], tuple[Backup, ...] | None] = {}
+        for want in desired:
+            seen = found.get(want.vmid)
+            if seen is None:
+                continue
+            if want.snapshots is not None:
+                seen = msgspec.structs.replace(seen, snapshots=await self._snapshots(seen))
+            if want.backups is not None:
+                place = (seen.node, want.backups.storage)
+                if place not in archives:
+                    archives[place] = await self._backups(*place)
+                listed = archives[place]
+                own = None if listed is None else tuple(one for one in listed if one.vmid == want.vmid)
+                seen = msgspec.structs.replace(seen, backups=own)
+            found[want.vmid] = seen
+        return found
+
+    async def _snapshots(self, guest: Observed) -> dict[str, Snapshot] | None:
+        try:
+            listed = await self._pve.snapshots(guest.node, guest.type, guest.vmid)
+        except ReadFailed:
+            return None
+        return {snapshot.name: snapshot for snapshot in listed}
+
+    async def _backups(self, node: NodeName, storage: str) -> tuple[Backup, ...] | None:
+        try:
+            return await self._pve.backups(node, storage)
+        except ReadFailed:
+            return None
 
     async def _context(self, world: World, adopted: Mapping[Vmid, str], shutdown_failed: Collection[Vmid]) -> Context:
         open_ops = (*await self._journal.in_flight(), *await self._journal.accepted())
