@@ -87,6 +87,7 @@ class Life:
     error: BaseException | None = None
     mutations_before: int = 0
     mutations_recovered: int = 0
+    stage_at: int = 0
 
 
 @dataclass(kw_only=True)
@@ -270,6 +271,7 @@ async def _incarnation(
         if not stage.reached:
             await apply(scenario.desired)
             stage.reached = not mortality.dead.is_set()
+            life.stage_at = len(mortality.passed)
             if scenario.between is not None and stage.reached:
                 scenario.between(cluster)
                 cluster.poke()
