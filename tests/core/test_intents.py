@@ -305,8 +305,12 @@ def test_a_backup_carries_our_id_in_its_note(guest: GuestType):
     assert made.intent.path == f"/nodes/{NODE}/vzdump"
     assert made.intent.goal == {"storage": "backup", "note": OP}
     assert made.params == {
-        "vmid": "101", "storage": "backup", "mode": "snapshot", "remove": "0", "notes-template": f"web-1, by trueup {OP}",
-    }  # fmt: skip
+        "vmid": "101",
+        "storage": "backup",
+        "mode": "snapshot",
+        "remove": "0",
+        "notes-template": f"web-1, by trueup {OP}",
+    }
 
 
 @both
