@@ -25,8 +25,15 @@ class AtWrite:
         return name.startswith(("POST", "PUT", "DELETE", "journal.append"))
 
 
-Death = int | AtWrite | None
-"""The n-th point of all, or of those that write; None = it lives."""
+@dataclass(frozen=True)
+class AfterSeconds:
+    """Death by the clock, wherever the incarnation is then."""
+
+    seconds: float
+
+
+Death = int | AtWrite | AfterSeconds | None
+"""The n-th point of all, or of those that write, or a time; None = it lives."""
 
 
 class Mortality:
@@ -51,6 +58,11 @@ class Mortality:
         if now:
             self.dead.set()
             raise Died
+
+    def kill(self) -> None:
+        """It is dead from now on."""
+        self.passed.append("killed from outside")
+        self.dead.set()
 
     @property
     def where(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.simulation.cluster import START_S, SimCluster, SimTransport
-from tests.simulation.deaths import Death, Died, Mortality, MortalPort
+from tests.simulation.deaths import AfterSeconds, Death, Died, Mortality, MortalPort
 from tests.simulation.virtual_time import run as run_virtually
 from trueup.adapters import sqlite
 from trueup.adapters.pve import PveClient
@@ -28,7 +28,7 @@ from trueup.model.settings import LimitSettings
 
 TOKEN = TokenId("agent@pve!sim")
 SECRET = "00000000-0000-0000-0000-000000000001"
-MAX_LIVES = 12
+MAX_LIVES = 500
 KEEPER = TokenId("root@pam!keeper")
 KEEPER_SECRET = "00000000-0000-0000-0000-000000000002"
 
@@ -113,7 +113,8 @@ class Scenario:
 
     `then` is wanted once `desired` was reached; `between` is done to the world in that moment. `later_s` after all is
     done, the agent looks once more, as its loop would. `patient`: a cluster that cannot be read is tried again, and an
-    agent whose token could not be made is started again. `journaled` writes a journal before the first life.
+    agent whose token could not be made is started again. `journaled` writes a journal before the first life. `body` is
+    what an incarnation does instead of all this.
     """
 
     spec: Mapping[str, object]
@@ -123,6 +124,7 @@ class Scenario:
     later_s: float = 0.0
     keeper: bool = False
     patient: bool = False
+    body: Callable[[Agent, "Life"], Awaitable[None]] | None = None
     faults: Sequence[Mapping[str, object]] = ()
     events: Sequence[tuple[float, Callable[[SimCluster], None]]] = ()
     seed: int = 1
@@ -166,7 +168,7 @@ async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[Death]) -> 
         lives.append(life)
         if scenario.patient and isinstance(life.error, KeeperFailed) and number < MAX_LIVES:
             # The service manager starts it again.
-            await asyncio.sleep(10.0)
+            await asyncio.sleep(60.0)
             left = left or [None]
         elif life.error is not None or not life.mortality.dead.is_set():
             break
@@ -201,6 +203,8 @@ async def _live(
     journal = sqlite.open_journal(path, inline=True)
     body = asyncio.ensure_future(_incarnation(scenario, cluster, journal, life, stage, seed))
     death = asyncio.ensure_future(mortality.dead.wait())
+    if isinstance(mortality.die_at, AfterSeconds):
+        asyncio.get_running_loop().call_later(mortality.die_at.seconds, mortality.kill)
     try:
         await asyncio.wait({body, death}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -254,6 +258,9 @@ async def _incarnation(
         incarnations=incarnations,
     )
     agent = await Agent.begin(base)
+    if scenario.body is not None:
+        await scenario.body(agent, life)
+        return
     life.report = await _patiently(agent.recover, patient=scenario.patient)
     life.mutations_recovered = len(cluster.world.mutations())
     async with agent.reconciler() as reconciler:
