@@ -349,6 +349,14 @@ def test_one_config_is_one_call() -> None:
     ]
 
 
+def test_a_digest_that_is_left_out_is_asked_for() -> None:
+    transport = script(ok('[{"key":"cores","value":2,"pending":4}]'), ok('{"cores":4,"digest":"abc"}'))
+    read = run(client(transport).config(PVE1, GuestType.QEMU, Vmid(105)))
+    assert (read.config, read.digest, read.pending) == ({"cores": "4"}, "abc", ("cores",))
+    with pytest.raises(ReadFailed):
+        run(client(script(ok("[]"), ok('{"cores":4}'))).config(PVE1, GuestType.QEMU, Vmid(105)))
+
+
 @pytest.mark.parametrize("status", ["paused", "", "unknown"])
 def test_a_power_state_that_is_neither_is_not_read(status: str) -> None:
     with pytest.raises(ReadFailed):

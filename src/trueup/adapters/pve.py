@@ -6,6 +6,8 @@ the choice of the endpoint and what the token was last seen to be allowed. Time 
 
 from typing import Final
 
+import msgspec
+
 from trueup.adapters import pve_decode
 from trueup.adapters.pve_api import OK, PveApi, Read, quoted, read_failed, understood
 from trueup.core import answers
@@ -74,8 +76,15 @@ class PveClient:
         return tuple(rows)
 
     async def config(self, node: NodeName, guest: GuestType, vmid: Vmid) -> ConfigRead:
-        """One guest's config, with what waits for a restart, in one call. Raises Absent or ReadFailed."""
-        return await self._api.read(_of_guest(node, guest, vmid, "pending"), pve_decode.config)
+        """One guest's config, with what waits for a restart, in one call. Raises Absent or ReadFailed.
+
+        A server that leaves the digest out of its pending values is asked for the plain config too.
+        """
+        read = await self._api.read(_of_guest(node, guest, vmid, "pending"), pve_decode.config)
+        if read.digest:
+            return read
+        plain = await self._api.read(_of_guest(node, guest, vmid, "config"), pve_decode.plain_config)
+        return msgspec.structs.replace(plain, pending=read.pending)
 
     async def snapshots(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[Snapshot, ...]:
         """The guest's snapshots. Raises Absent or ReadFailed."""

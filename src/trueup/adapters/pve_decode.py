@@ -190,10 +190,7 @@ def _power(status: str | None) -> Power:
 
 
 def config(body: bytes) -> ConfigRead:
-    """GET pending, which has all of the config: values as they will be after a restart, and which keys wait for one.
-
-    Without a digest a write could not be guarded, so there is one.
-    """
+    """GET pending, which has all of the config: values as they will be after a restart, and which keys wait for one."""
     values: dict[str, str] = {}
     waiting: list[str] = []
     for row in _data(body, list[_PendingRow]):
@@ -203,10 +200,16 @@ def config(body: bytes) -> ConfigRead:
         value = row.value if row.pending is msgspec.UNSET else row.pending
         if value is not msgspec.UNSET and not (row.delete and row.pending is msgspec.UNSET):
             values[key] = _text(value)
+    return ConfigRead(config=values, digest=values.pop("digest", ""), pending=tuple(sorted(waiting)))
+
+
+def plain_config(body: bytes) -> ConfigRead:
+    """GET config: the values as they will be after a restart. Without a digest no write could be guarded."""
+    values = {key: _text(value) for key, value in _data(body, dict[str, Any]).items()}
     digest = values.pop("digest", "")
     if not digest:
         raise Unreadable("a config without digest")
-    return ConfigRead(config=values, digest=digest, pending=tuple(sorted(waiting)))
+    return ConfigRead(config=values, digest=digest)
 
 
 def snapshots(body: bytes) -> tuple[Snapshot, ...]:
