@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types floors quick bench simulate lock clean
+.PHONY: help setup demo picture test check lint format types floors quick bench simulate lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,6 +31,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: setup ## watch trueup survive its own death, against a simulated cluster; ARGS=--json for a summary
 	@$(BIN)/trueup demo $(ARGS)
+
+picture: setup ## make the README's picture anew, from a run of the demo
+	@$(BIN)/trueup demo --picture docs/pictures/demo.svg
 
 test: setup ## all tests; ARGS= goes to pytest
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

@@ -7,7 +7,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Final
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, RenderableType
 
 from trueup.edges.demo import drawing
@@ -21,8 +20,8 @@ from trueup.model.ops import OpView
 
 _WIDTH: Final = 112
 _ACT: Final = 2
-_FONT: Final = re.compile(r"@font-face \{\{.*?\n    \}\}\n", re.DOTALL)
-"""The shipped form loads a font from the network; readers' own monospace fonts do."""
+_FONT: Final = re.compile(r"\s*@font-face \{.*?\n    \}", re.DOTALL)
+"""Rich's pictures load a font from the network; readers' own monospace fonts do."""
 
 
 class PictureTeller:
@@ -89,9 +88,9 @@ class PictureTeller:
         self._teller.end(claims, seconds)
         if self._scene is not None:
             self._keep(drawing.end(claims, seconds, Marks(), _WIDTH))
-        form = _FONT.sub("", CONSOLE_SVG_FORMAT)
+        picture = _FONT.sub("", self._console.export_svg(title="trueup demo", unique_id="trueup"))
         try:
-            self._target.write_text(self._console.export_svg(title="trueup demo", code_format=form), encoding="utf-8")
+            self._target.write_text(f"{picture.rstrip()}\n", encoding="utf-8")
         except OSError as error:
             raise BadInput(what=f"cannot write: {error.strerror}", where=str(self._target)) from error
 
