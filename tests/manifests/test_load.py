@@ -242,7 +242,6 @@ def test_places_of_keys(folder):
         (f"{VM}source: {{template: 'a:b'}}\n", ["a.yaml:5:9: a VirtualMachine has no container template"]),
         (f"{VM}source: {{archive: /dump/x}}\n", ["a.yaml:5:19: '/dump/x' is no volume"]),
         (f"{VM}source: new\n", ["a.yaml:5:9: 'source' must be a map"]),
-        (VM.replace("VirtualMachine", "Container"), ["a.yaml:1:1: a Container needs a source"]),
         (VM.replace("VirtualMachine", "Container") + "source: {empty: true}\n", ["a.yaml:5:9: a Container needs"]),
         (f"{VM}labels: {{a: no}}\n", ["label 'a' must be a text (put it in quotes)"]),
         (f"{VM}labels: {{'a b': x}}\n", ["label 'a b' has other characters"]),

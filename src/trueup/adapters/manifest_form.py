@@ -164,8 +164,9 @@ class ManifestForm(_Form):
         if self.kind == "VirtualMachine":
             if source is not None and source.template is not None:
                 raise wrong("a VirtualMachine has no container template", "write clone, archive or empty", at="source")
-        elif source is None or source.empty:
-            raise wrong("a Container needs a source", _CONTAINER, at="source" if source else "")
+        elif source is not None and source.empty:
+            # None at all is fine for one that is there already: where it came from is not told by PVE.
+            raise wrong("a Container needs a source", _CONTAINER, at="source")
         if source is not None and source.clone == self.vmid:
             what = f"guest {self.vmid} cannot be a clone of itself"
             raise wrong(what, "write the vmid of the guest to be cloned", at="source")

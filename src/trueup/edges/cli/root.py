@@ -22,6 +22,7 @@ EXIT_INTERRUPTED: Final = 130
 
 COMMANDS: Final = {
     "init": ("init", "write a starter configuration"),
+    "import": ("import_", "write manifests for guests that are there already"),
     "plan": ("plan", "show what differs from the manifests, and why; changes nothing"),
     "apply": ("apply", "recover, show the plan, ask, and bring the guests to their manifests"),
     "agent": ("agent", "do so all the time, as a daemon"),
