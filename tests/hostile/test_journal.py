@@ -4,6 +4,7 @@ Whatever it is, the command says it in one line and asks PVE for nothing; and wh
 """
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -191,3 +192,33 @@ def test_a_journal_that_may_only_be_read(sim: Simulator, used: Stage, disk: Call
     says(used.run("journal", "verify"), "trueup needs to read and write journal.db and its folder")
     small.remount("rw")
     assert used.run("journal", "verify").code == 0
+
+
+def _replace(file: Path) -> None:
+    """As somebody does who puts a backup in its place."""
+    copy = file.with_name("copy")
+    copy.write_bytes(file.read_bytes())
+    copy.replace(file)
+
+
+REMOVALS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "the journal is removed": (Path.unlink, "journal.db was removed or replaced"),
+    "its folder is removed": (lambda file: shutil.rmtree(file.parent), "journal.db was removed or replaced"),
+    "its log is removed": (lambda file: file.with_name("journal.db-wal").unlink(), "journal.db-wal was removed"),
+    "a copy is put in its place": (_replace, "journal.db was removed or replaced"),
+}
+
+
+@pytest.mark.parametrize("name", REMOVALS)
+def test_what_nobody_would_read_is_not_sent(sim: Simulator, stage: Stage, name: str) -> None:
+    stage.manifest("guests", vm(251))
+    agent = stage.start("agent")
+    until(lambda: '"1 unchanged"' in stage.err())
+    remove, expected = REMOVALS[name]
+    remove(stage.journal_file)
+    before = len(sim.mutations())
+    stage.manifest("more", vm(252))
+    done = stage.end(agent)
+    says_in_the_end(done, expected)
+    assert len(sim.mutations()) == before
+    assert sim.guest(252) is None

@@ -22,6 +22,7 @@ from typing import Self
 
 from trueup.adapters.journal_admission import Append, Group, Placed, admit
 from trueup.adapters.sqlite import audit, file, tables
+from trueup.adapters.sqlite.in_use import InUse
 from trueup.adapters.sqlite.lock import WriterLock
 from trueup.core import codec, lifecycle
 from trueup.model.errors import Corrupt, JournalBusy, JournalFailed, Stale, TrueupError, require
@@ -44,6 +45,7 @@ class Store:
         self._ops: dict[OpId, Placed] = {}  # the open ones; ended operations are read again if they are spoken of
         self._failure: JournalFailed | None = None
         self._sync_failed = False
+        self._files = InUse(path)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -167,6 +169,7 @@ class Store:
         """Make the open transaction durable, or find out what became of it."""
         try:
             self._connection.execute("COMMIT")  # the commit point: SQLite syncs its log before this returns
+            self._files.note()
         except sqlite3.Error as error:
             self._settle_unknown(error, group)
 
@@ -226,6 +229,12 @@ class Store:
         return failure
 
     def _require_usable(self) -> None:
+        if self._failure is None and (gone := self._files.gone()):
+            self._failure = JournalFailed(
+                what=f"{gone} was removed or replaced while it was in use",
+                where=str(self._path),
+                remedy="find out what did it, put the journal back, then restart",
+            )
         if self._failure is not None:
             raise self._failed()
 
