@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import re
 
-from pvesim.schema import BOOLEAN, COUNT, TEXT, Param, Params
+from pvesim.guest_options import MOVABLE_LXC, MOVABLE_QEMU
+from pvesim.schema import (
+    BOOLEAN,
+    COUNT,
+    DIGEST,
+    NODE,
+    OPTIONAL_VMID,
+    TEXT,
+    Param,
+    Params,
+)
 
 _VMID = re.compile(r"^[1-9]\d{2,8}$")
 
@@ -29,3 +39,44 @@ VZDUMP: Params = {
     "pigz": Param(type="integer"), "fleecing": TEXT, "performance": TEXT, "job-id": TEXT, "stdexcludes": BOOLEAN,
     "exclude-path": TEXT,
 }  # fmt: skip
+
+_TARGET = Param(required=True, check=NODE.check)
+
+
+def _root_only(_: str) -> str | None:
+    return "Only root may use this option."
+
+
+_ROOT_TEXT = Param(check=_root_only)
+MIGRATE_QEMU: Params = {
+    "target": _TARGET, "online": BOOLEAN, "force": Param(type="boolean", check=_root_only),
+    "migration_type": _ROOT_TEXT, "migration_network": _ROOT_TEXT, "with-local-disks": BOOLEAN,
+    "targetstorage": TEXT, "bwlimit": COUNT, "with-conntrack-state": BOOLEAN,
+}  # fmt: skip
+MIGRATE_LXC: Params = {
+    "target": _TARGET, "target-storage": TEXT, "online": BOOLEAN, "restart": BOOLEAN,
+    "timeout": Param(type="integer"), "bwlimit": Param(type="number", minimum=0),
+}  # fmt: skip
+MIGRATE_TO: Params = {"target": NODE}
+_MOVE: Params = {
+    "storage": TEXT, "delete": BOOLEAN, "digest": DIGEST, "bwlimit": Param(type="number", minimum=0),
+    "target-vmid": OPTIONAL_VMID, "target-digest": DIGEST,
+}  # fmt: skip
+MOVE_QEMU: Params = {
+    **_MOVE, "disk": Param(required=True, enum=MOVABLE_QEMU), "format": Param(enum=("raw", "qcow2", "vmdk")),
+    "target-disk": Param(enum=MOVABLE_QEMU),
+}  # fmt: skip
+MOVE_LXC: Params = {
+    **_MOVE, "volume": Param(required=True, enum=MOVABLE_LXC), "target-volume": Param(enum=MOVABLE_LXC),
+}  # fmt: skip
+UNLINK: Params = {"idlist": Param(required=True), "force": BOOLEAN}
+
+_HA: Params = {
+    "state": Param(enum=("started", "stopped", "enabled", "disabled", "ignored")), "comment": TEXT, "group": TEXT,
+    "max_restart": COUNT, "max_relocate": COUNT, "failback": BOOLEAN, "type": Param(enum=("ct", "vm")),
+}  # fmt: skip
+HA_LIST: Params = {"type": Param(enum=("ct", "vm"))}
+HA_CREATE: Params = {**_HA, "sid": Param(required=True)}
+HA_UPDATE: Params = {**_HA, "digest": Param(max_length=64), "delete": TEXT}
+HA_MOVE: Params = {"node": _TARGET}
+HA_DISARM: Params = {"resource-mode": Param(required=True, enum=("freeze", "ignore"))}

@@ -9,7 +9,7 @@ import re
 
 from pvesim import call_params as params
 from pvesim import guest_options as options
-from pvesim import ops_backup, routes_access, routes_cluster, routes_storage
+from pvesim import ops_backup, routes_access, routes_cluster, routes_ha, routes_storage
 from pvesim.routing import Route, need, route
 from pvesim.schema import BOOLEAN, COUNT, OPTIONAL_VMID, TEXT, Param, Params
 
@@ -31,6 +31,7 @@ _RESOURCES: Params = {"type": Param(enum=("vm", "storage", "node", "sdn"))}
 _TASK_LOG: Params = {"start": COUNT, "limit": COUNT, "download": BOOLEAN}
 _CONTENT: Params = {"content": TEXT, "vmid": OPTIONAL_VMID}
 _STORAGES: Params = {"content": TEXT, "enabled": BOOLEAN, "format": BOOLEAN, "storage": TEXT, "target": TEXT}
+_HA_SEE, _HA_DO = need("/", "Sys.Audit"), need("/", "Sys.Console")
 _TOKENS = "/access/users/{userid}/token"
 _NODE = "/nodes/{node}"
 _CONTENT_PATH = f"{_NODE}/storage/{{storage}}/content"
@@ -50,6 +51,16 @@ CLUSTER_ROUTES: tuple[Route, ...] = (
     route("GET /cluster/tasks", routes_cluster.cluster_tasks),
     route("GET /cluster/nextid", routes_cluster.nextid, options.NEXTID),
     route("GET /cluster/log", routes_cluster.cluster_log, {"max": COUNT}),
+    route("GET /cluster/ha/resources", routes_ha.index, params.HA_LIST, demands=_HA_SEE),
+    route("POST! /cluster/ha/resources", routes_ha.create, params.HA_CREATE, demands=_HA_DO),
+    route("GET /cluster/ha/resources/{sid}", routes_ha.get, demands=_HA_SEE),
+    route("PUT! /cluster/ha/resources/{sid}", routes_ha.update, params.HA_UPDATE, demands=_HA_DO),
+    route("DELETE! /cluster/ha/resources/{sid}", routes_ha.delete, {"purge": BOOLEAN}, demands=_HA_DO),
+    route("POST! /cluster/ha/resources/{sid}/migrate", routes_ha.move, params.HA_MOVE, demands=_HA_DO),
+    route("POST! /cluster/ha/resources/{sid}/relocate", routes_ha.move, params.HA_MOVE, demands=_HA_DO),
+    route("GET /cluster/ha/status/current", routes_ha.current, demands=_HA_SEE),
+    route("POST! /cluster/ha/status/disarm-ha", routes_ha.disarm, params.HA_DISARM, demands=_HA_DO),
+    route("POST! /cluster/ha/status/arm-ha", routes_ha.arm, demands=_HA_DO),
     route("GET /nodes", routes_cluster.nodes),
     route(f"GET {_NODE}/status", routes_cluster.status, demands=need("/nodes/{node}", "Sys.Audit")),
     route(f"GET! {_NODE}/storage", routes_cluster.storages, _STORAGES),

@@ -5,10 +5,11 @@ Rule kept here: a table and nothing else; what exists for both guest types stand
 
 from __future__ import annotations
 
+from pvesim import call_params as params
 from pvesim import guest_options as options
-from pvesim import ops_snapshot, routes_guests
+from pvesim import ops_migrate, ops_move, ops_snapshot, routes_guests
 from pvesim.ops_clone import clone
-from pvesim.ops_config import post, put
+from pvesim.ops_config import post, put, unlink
 from pvesim.ops_create import create
 from pvesim.ops_destroy import destroy
 from pvesim.ops_power import shutdown, start, stop
@@ -100,11 +101,26 @@ class _Table:
         self.add(f"POST! {one}/rollback", ops_snapshot.rollback, {"start": BOOLEAN}, None, _ROLLBACK)
         self.add("GET! /feature", ops_snapshot.feature, options.FEATURE, None, _AUDIT)
 
+    def moves(self) -> None:
+        """Migration, and disks that move or go."""
+        qemu = self.qemu
+        migrate, disk = need(_VM, "VM.Migrate"), need(_VM, "VM.Config.Disk")
+        self.add("GET /migrate", ops_migrate.preconditions, params.MIGRATE_TO, None, migrate)
+        self.add(
+            "POST! /migrate", ops_migrate.migrate, params.MIGRATE_QEMU if qemu else params.MIGRATE_LXC, None, migrate
+        )
+        if qemu:
+            self.add("POST! /move_disk", ops_move.move, params.MOVE_QEMU, None, disk)
+            self.add("PUT! /unlink", unlink, params.UNLINK, None, disk)
+        else:
+            self.add("POST! /move_volume", ops_move.move, params.MOVE_LXC, None, disk)
+
 
 def _guest_routes(kind: str) -> list[Route]:
     table = _Table(kind)
     table.basic()
     table.snapshots()
+    table.moves()
     return table.routes
 
 

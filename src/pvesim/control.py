@@ -87,6 +87,8 @@ def put_guests(m: Machine, body: Action) -> None:
     guests_file.add_backups(m, body)
     for raw in guests_file.rows(body, "guests") or ():
         guests_file.put_guest(m, raw)
+    for raw in guests_file.rows(body, "ha") or ():
+        guests_file.put_resource(m, raw)
 
 
 def act(m: Machine, service: Service, action: Action) -> Json:
@@ -142,7 +144,7 @@ def _node_up(m: Machine, service: Service, action: Action) -> Json:
     node.online, node.offline_since, node.booted_at = True, None, m.now
     node.next_pid = m.rng.randint(900, 2_000)
     for guest in m.guests.guests.values():
-        if guest.node != node.name or guest.template:
+        if guest.node != node.name or guest.template or m.ha.manages(guest.type, guest.vmid):
             continue
         if guest.lock == CLEARED_AT_BOOT and node.quorate:
             m.guests.set_lock(guest, None, Hand())
@@ -357,6 +359,17 @@ def _quota(m: Machine, service: Service, action: Action) -> Json:
     return None
 
 
+def _ha(m: Machine, service: Service, action: Action) -> Json:
+    """Put a guest under HA (`sid`, `state`, ...), take it out (`state` null), or arm and disarm (`disarm`)."""
+    del service
+    if "disarm" in action:
+        mode = action["disarm"]
+        m.ha.disarmed = str(mode) if mode else None
+        return None
+    guests_file.put_resource(m, action)
+    return None
+
+
 def _clear_faults(m: Machine, service: Service, action: Action) -> Json:
     """No more accidents."""
     del service, action
@@ -371,5 +384,5 @@ _ACTIONS: Mapping[str, Callable[[Machine, Service, Action], Json]] = {
     "thaw": _thaw, "restart_pvedaemon": _restart_pvedaemon, "pause_task": _pause_task, "resume_task": _resume_task,
     "kill_task": _kill_task, "rotate_tasks": _rotate, "forget_tasks": _forget_tasks, "clock": _clock, "lock": _lock,
     "delete_guest": _delete_guest, "delete_token": _delete_token, "cluster_log": _cluster_log,
-    "clear_faults": _clear_faults, "quota": _quota,
+    "clear_faults": _clear_faults, "quota": _quota, "ha": _ha,
 }  # fmt: skip

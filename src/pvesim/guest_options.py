@@ -190,6 +190,9 @@ _DISKS = (
     *(f"ide{n}" for n in range(4)), *(f"scsi{n}" for n in range(31)), *(f"virtio{n}" for n in range(16)),
     *(f"sata{n}" for n in range(6)), "efidisk0", "tpmstate0",
 )  # fmt: skip
+_UNUSED = tuple(f"unused{n}" for n in range(256))
+MOVABLE_QEMU = (*_DISKS, *_UNUSED)
+MOVABLE_LXC = ("rootfs", *(f"mp{n}" for n in range(256)), *_UNUSED)
 RESIZE_QEMU: Mapping[str, Param] = {
     "disk": Param(required=True, enum=_DISKS),
     "size": DISK_SIZE,

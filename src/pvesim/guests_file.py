@@ -14,6 +14,8 @@ from typing import cast
 from pvesim.access import Access, Holder, Pool, User, normalized
 from pvesim.allocation import Filling, fill, is_volume_key, unlogged
 from pvesim.guests import Guest, Hand
+from pvesim.ha import Resource
+from pvesim.ha_rounds import keep_going
 from pvesim.machine import Machine
 from pvesim.ops_create import complete_by_hand
 from pvesim.ops_destroy import free_quietly
@@ -81,7 +83,11 @@ def add_storages(m: Machine, spec: Raw) -> None:
         content = raw.get("content", "images,rootdir")
         parts = content.split(",") if isinstance(content, str) else [str(c) for c in cast("list[object]", content)]
         kind = raw.get("type") or ("rbd" if shared else "dir" if "vztmpl" in parts else "lvmthin")
-        m.storages.defined[name] = Storage(name=name, kind=str(kind), shared=shared, content=tuple(parts))
+        wanted_nodes = raw.get("nodes")
+        nodes = tuple(map(str, cast("list[object]", wanted_nodes))) if isinstance(wanted_nodes, list) else None
+        m.storages.defined[name] = Storage(name=name, kind=str(kind), shared=shared, content=tuple(parts), nodes=nodes)
+        if "size" in raw:
+            m.storages.quotas[name] = int(str(raw["size"]))
     given = spec.get("templates", spec.get("container_templates"))
     wanted = cast("list[object]", given) if isinstance(given, list) else [DEFAULT_TEMPLATE]
     for item in wanted:
@@ -110,6 +116,21 @@ def add_tokens(m: Machine, spec: Raw) -> None:
     for user in cast("list[object]", spec.get("users", [])):
         access.users.setdefault(str(user), User())
     _add_rights(access, spec)
+
+
+def put_resource(m: Machine, raw: Raw) -> None:
+    """A guest under HA, or no longer when its `state` is null."""
+    sid = str(raw["sid"])
+    if "state" in raw and raw["state"] is None:
+        m.ha.resources.pop(sid, None)
+        return
+    resource = m.ha.resources.setdefault(sid, Resource(sid=sid))
+    resource.request = str(raw.get("state", resource.request))
+    resource.max_restart = int(str(raw.get("max_restart", resource.max_restart)))
+    resource.max_relocate = int(str(raw.get("max_relocate", resource.max_relocate)))
+    guest = m.guests.guests.get(resource.vmid)
+    resource.node = guest.node if guest is not None else ""
+    keep_going(m)
 
 
 def add_backups(m: Machine, spec: Raw) -> None:

@@ -70,21 +70,9 @@ class Ha:
         found = self.of(guest.type, guest.vmid)
         return self.manages(guest.type, guest.vmid) and found is not None and found.request == request
 
-    def shown_state(self, guest_type: str, vmid: int) -> str | None:
-        """`hastate` in the lists."""
-        found = self.of(guest_type, vmid)
-        if found is None:
-            return None
-        return "ignored" if found.request == "ignored" else found.state
-
     def current(self, guest_type: str, vmid: int) -> dict[str, Json]:
         """`ha` in status/current."""
         found = self.of(guest_type, vmid)
         if found is None or not self.manages(guest_type, vmid):
             return {"managed": 0}
-        shown: dict[str, Json] = {
-            "managed": 1, "state": found.request, "max_restart": found.max_restart, "max_relocate": found.max_relocate,
-        }  # fmt: skip
-        if found.group is not None:
-            shown["group"] = found.group
-        return shown
+        return {"managed": 1, "state": None if found.state == "queued" else found.state}

@@ -74,6 +74,13 @@ def put(m: Machine, call: Call) -> Steps[Json]:
     return None
 
 
+def unlink(m: Machine, call: Call) -> Steps[Json]:
+    """PUT unlink: the same as a config write that deletes these disks."""
+    call.params["delete"] = call.params.pop("idlist")
+    answer = yield from put(m, call)
+    return answer
+
+
 def post(m: Machine, call: Call) -> Steps[Json]:
     """POST config of a VM: checked before the fork, and in the newer version once more in the task."""
     change = Change(call)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from pvesim.allocation import Filling, check_storages, fill, is_volume_key, take_back, unlogged
 from pvesim.guests import Guest, Hand
+from pvesim.ha import PREFIX, Resource
+from pvesim.ha_rounds import keep_going
 from pvesim.kernel import Steps
 from pvesim.machine import Call, Machine
 from pvesim.ops_power import fork_start
 from pvesim.ops_restore import restore_lxc, restore_qemu
 from pvesim.properties import default_boot, new_uuid
 from pvesim.texts import Config, clean_tags
-from pvesim.wire import ApiError, Json, died, forbidden, not_implemented
+from pvesim.wire import ApiError, Json, died, forbidden
 from pvesim.workers import Job, TaskError, Work, daemon_flock, fork, release
 
 CREATE_S = 1.0
@@ -26,7 +28,6 @@ NOT_STORED = frozenset({
     "ostemplate", "password", "ssh-public-keys", "restore", "ignore-unpack-errors", "ha-managed",
     "import-working-storage",
 })  # fmt: skip
-UNSIMULATED = ("ha-managed",)
 
 
 def create(m: Machine, call: Call) -> Steps[Json]:
@@ -43,9 +44,8 @@ def create(m: Machine, call: Call) -> Steps[Json]:
     if kind == "lxc" and call.flag("restore"):
         upid = yield from restore_lxc(m, call, values)
         return upid
-    for name in UNSIMULATED:
-        if call.params.get(name, "0") not in {"0", ""}:
-            raise not_implemented("POST", f"{call.path} with {name}")
+    if call.flag("ha-managed"):
+        call.who.need("/", "Sys.Console")
     check_storages(Filling(m=m, guest_type=kind, node=call.node, vmid=vmid, log=unlogged), values)
     yield from reserve(m, call, kind, vmid)
     work = Work(
@@ -119,6 +119,12 @@ def _worker(job: Job, call: Call, values: dict[str, str]) -> Steps[None]:
             drop_stub(job, kind, vmid)
         text = error.text.rstrip("\n")
         raise TaskError(f"unable to create {'VM' if kind == 'qemu' else 'CT'} {vmid} - {text}") from error
+    if call.flag("ha-managed"):
+        job.log("Add as HA resource")
+        sid = f"{PREFIX[kind]}:{vmid}"
+        request = "started" if call.flag("start") else "stopped"
+        m.ha.resources[sid] = Resource(sid=sid, node=job.node, request=request)
+        keep_going(m)
     if call.flag("start"):
         job.log("Execute autostart")
         fork_start(job, kind, vmid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pvesim.allocation import is_volume_key
 from pvesim.guests import Guest
+from pvesim.ha import PREFIX
 from pvesim.kernel import Sleep, Steps
 from pvesim.machine import Call, Machine
 from pvesim.properties import UNUSED, file_of, is_cdrom
@@ -22,7 +23,7 @@ LAST_STUB_S = 0.02
 def destroy(m: Machine, call: Call) -> Steps[Json]:
     """DELETE /nodes/N/{qemu,lxc}/V."""
     guest = m.guests.need(call.guest_type, call.node, call.vmid)
-    _check(guest, call)
+    _check(guest, call, used=m.ha.of(guest.type, guest.vmid) is not None)
     work = Work(
         type="qmdestroy" if call.guest_type == "qemu" else "vzdestroy",
         id=str(call.vmid),
@@ -33,9 +34,12 @@ def destroy(m: Machine, call: Call) -> Steps[Json]:
     return upid
 
 
-def _check(guest: Guest, call: Call) -> None:
+def _check(guest: Guest, call: Call, *, used: bool) -> None:
     """The checks before the fork; a lock is looked at here for containers only."""
     guest.need_unprotected()
+    word = "VM" if guest.type == "qemu" else "CT"
+    if used and not call.flag("purge"):
+        raise died(f"unable to remove {word} {guest.vmid} - used in HA resources and purge parameter not set.")
     if guest.type == "lxc":
         guest.need_unlocked()
         if guest.running and not call.flag("force"):
@@ -48,7 +52,7 @@ def _worker(job: Job, call: Call) -> Steps[None]:
     m, kind, vmid = job.m, call.guest_type, call.vmid
     yield from job.flock(kind, vmid)
     guest = reloaded(job, kind, vmid)
-    _check(guest, call)
+    _check(guest, call, used=m.ha.of(kind, vmid) is not None)
     if guest.lock != "suspended":
         guest.need_unlocked()
     if guest.running:
@@ -61,6 +65,8 @@ def _worker(job: Job, call: Call) -> Steps[None]:
     yield from job.work(1.0)
     if call.flag("purge"):
         job.log(f"purging {'VM' if kind == 'qemu' else 'CT'} {vmid} from related configurations..")
+        if m.ha.resources.pop(f"{PREFIX[kind]}:{vmid}", None) is not None:
+            job.log(f"NOTE: removed {'VM' if kind == 'qemu' else 'CT'} {vmid} from HA resource configuration.")
     m.guests.write(guest, Config(values={"lock": "destroyed"}), job.hand)
     yield Sleep(LAST_STUB_S)
     m.tokens.access.forget_guest(vmid)

@@ -6,14 +6,16 @@ checked before the fork. A shutdown holds the guest's lock file for as long as i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from pvesim.allocation import is_volume_key
 from pvesim.guests import Guest, Hand
+from pvesim.ha_requests import request_start, request_stop
 from pvesim.kernel import Steps
 from pvesim.machine import Call, Machine
 from pvesim.properties import file_of
-from pvesim.wire import Json, died
+from pvesim.wire import Json, bad_parameters, died
 from pvesim.workers import Job, TaskError, Work, enter, fork, launch, new_task, reloaded
 
 START_S = 1.0
@@ -25,6 +27,9 @@ SHUTDOWN_TIMEOUT_S = 60.0
 def start(m: Machine, call: Call) -> Steps[Json]:
     """POST status/start."""
     m.cluster.need_quorum(call.node)
+    if m.ha.manages(call.guest_type, call.vmid):
+        upid = yield from request_start(m, call)
+        return upid
     guest = m.guests.find(call.guest_type, call.node, call.vmid)
     if call.guest_type == "lxc" and guest is not None and guest.running:
         raise died(f"CT {call.vmid} already running")
@@ -74,50 +79,80 @@ def _running(m: Machine, guest: Guest, hand: Hand) -> None:
         m.guests.set_running(guest, m.cluster.nodes[guest.node].fork_pid(m.rng), hand)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a guest is to end."""
+
+    kind: str
+    vmid: int
+    verb: str
+    timeout: float | None = None
+    force: bool = False
+    overrule: bool = False
+
+
 def stop(m: Machine, call: Call) -> Steps[Json]:
     """POST status/stop."""
-    upid = yield from _end(m, call, "stop", STOP_S)
+    if m.ha.manages(call.guest_type, call.vmid):
+        if call.flag("overrule-shutdown"):
+            raise bad_parameters({"overrule-shutdown": "Not applicable for HA resources."})
+        upid = yield from request_stop(m, call, 0)
+        return upid
+    upid = yield from _end(m, call, "stop")
     return upid
 
 
 def shutdown(m: Machine, call: Call) -> Steps[Json]:
     """POST status/shutdown."""
-    upid = yield from _end(m, call, "shutdown", SHUTDOWN_S)
+    if m.ha.manages(call.guest_type, call.vmid):
+        upid = yield from request_stop(m, call, int(call.params.get("timeout", "60")))
+        return upid
+    upid = yield from _end(m, call, "shutdown")
     return upid
 
 
-def _end(m: Machine, call: Call, verb: str, seconds: float) -> Steps[str]:
+def _end(m: Machine, call: Call, verb: str) -> Steps[str]:
     kind, vmid = call.guest_type, call.vmid
     guest = m.guests.find(kind, call.node, vmid)
     if kind == "lxc" and (guest is None or not guest.running):
         raise died(f"CT {vmid} not running")
-    work = Work(
-        type=("qm" if kind == "qemu" else "vz") + verb,
-        id=str(vmid),
-        seconds=seconds,
-        body=lambda job: _end_guest(job, call, verb),
-    )
-    upid = yield from fork(m, call, work)
+    timeout = float(call.params["timeout"]) if "timeout" in call.params else None
+    ending = Ending(
+        kind=kind, vmid=vmid, verb=verb, timeout=timeout, force=call.flag("forceStop"),
+        overrule=call.flag("overrule-shutdown"),
+    )  # fmt: skip
+    upid = yield from fork(m, call, end_work(ending))
     return upid
 
 
-def _end_guest(job: Job, call: Call, verb: str) -> Steps[None]:
-    m, kind, vmid = job.m, call.guest_type, call.vmid
+def end_work(ending: Ending) -> Work:
+    """A stop or a shutdown as a task."""
+    return Work(
+        type=("qm" if ending.kind == "qemu" else "vz") + ending.verb,
+        id=str(ending.vmid),
+        seconds=STOP_S if ending.verb == "stop" else SHUTDOWN_S,
+        body=lambda job: end_guest(job, ending),
+    )
+
+
+def end_guest(job: Job, ending: Ending) -> Steps[None]:
+    """What such a task does."""
+    m, kind, vmid = job.m, ending.kind, ending.vmid
     guest = m.guests.find(kind, job.node, vmid)
     if guest is None:
         raise TaskError(f"unable to find configuration file for VM {vmid} on node '{job.node}'")
     if not guest.running:
         yield from job.work(0.02)
         return
-    if verb == "stop" and call.flag("overrule-shutdown"):
+    if ending.verb == "stop" and ending.overrule:
         _overrule(job, kind, vmid)
     yield from job.flock(kind, vmid)
     guest = reloaded(job, kind, vmid)
     if not guest.running:
         return
     guest.need_unlocked()
-    if verb == "shutdown" and not guest.acpi:
-        yield from _ignored(job, call)
+    if ending.verb != "stop" and not guest.acpi:
+        yield from _ignored(job, ending)
     yield from job.work(1.0)
     if guest.running:
         m.guests.set_running(guest, None, job.hand)
@@ -127,11 +162,11 @@ def _end_guest(job: Job, call: Call, verb: str) -> Steps[None]:
         m.guests.write(guest, config, job.hand)
 
 
-def _ignored(job: Job, call: Call) -> Steps[None]:
+def _ignored(job: Job, ending: Ending) -> Steps[None]:
     """The guest does not react: wait, then give up or pull the plug."""
-    job.seconds = float(call.params.get("timeout", str(SHUTDOWN_TIMEOUT_S)))
+    job.seconds = ending.timeout if ending.timeout is not None else SHUTDOWN_TIMEOUT_S
     yield from job.work(1.0)
-    if not call.flag("forceStop"):
+    if not ending.force:
         raise TaskError("VM quit/powerdown failed - got timeout")
     job.log("VM quit/powerdown failed - terminating now with SIGTERM")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pvesim.cluster import CPUS, MEMORY, Node
 from pvesim.guests import Guest
+from pvesim.ha import Resource
 from pvesim.machine import Machine
 from pvesim.properties import NET
 from pvesim.wire import Json
@@ -47,7 +48,7 @@ def guest_row(m: Machine, guest: Guest) -> dict[str, Json]:
 def current_row(m: Machine, guest: Guest) -> dict[str, Json]:
     """GET status/current."""
     row = guest_row(m, guest)
-    row["ha"] = {"managed": 0}
+    row["ha"] = m.ha.current(guest.type, guest.vmid)
     if guest.type == "qemu":
         row["qmpstatus"] = "running" if guest.running else "stopped"
         if guest.running:
@@ -56,6 +57,23 @@ def current_row(m: Machine, guest: Guest) -> dict[str, Json]:
         if guest.values.get("agent", "0").startswith(("1", "enabled=1")):
             row["agent"] = 1
     return row
+
+
+def verbose_state(m: Machine, resource: Resource) -> str:
+    """The state as it is shown to people."""
+    guest = m.guests.guests.get(resource.vmid)
+    running = guest is not None and guest.running
+    if m.ha.disarmed == "ignore":
+        return "ignore"
+    if resource.request == "ignored":
+        return "ignored"
+    if resource.state == "started" and not running:
+        return "starting"
+    if resource.state == "request_stop":
+        return "stopping"
+    if resource.state == "stopped" and resource.request == "disabled":
+        return "disabled"
+    return resource.state
 
 
 def resource_row(m: Machine, guest: Guest) -> dict[str, Json]:
@@ -69,6 +87,9 @@ def resource_row(m: Machine, guest: Guest) -> dict[str, Json]:
         row["lock"] = guest.lock
     if "tags" in guest.values:
         row["tags"] = guest.values["tags"]
+    resource = m.ha.of(guest.type, guest.vmid)
+    if resource is not None:
+        row["hastate"] = verbose_state(m, resource)
     pool = m.tokens.access.pool_of(guest.vmid)
     if pool is not None:
         row["pool"] = pool

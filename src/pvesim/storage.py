@@ -246,6 +246,29 @@ class Storages:
                 self.volumes[node, volume.volid] = replace(volume, place=node)
                 self.by_vmid[vmid][node, volume.volid] = None
 
+    def relocate(self, volid: str, source: str, target: str, storage: str | None, now: float) -> str:
+        """Bring one local volume to another node, perhaps to another storage there; returns its name."""
+        found = self.need(volid, source)
+        name = storage or volid.partition(":")[0]
+        fresh = volid
+        if name != volid.partition(":")[0] or self.find(volid, target) is not None:
+            form = found.format if self.get(name).kind in FILES else "raw"
+            fresh = self.allocate(name, target, found.vmid or 0, found.size, now, form).volid
+        else:
+            self.need_room(name, target, volid.partition(":")[2], found.size)
+            self.add(volid, target, found.size, now)
+        moved = self.need(fresh, target)
+        self.put(replace(moved, snaps=found.snaps, ctime=found.ctime))
+        if fresh != volid or target != source:
+            self._drop(found)
+        return fresh
+
+    def _drop(self, volume: Volume) -> None:
+        """One copy of a volume goes."""
+        del self.volumes[volume.place, volume.volid]
+        if volume.vmid in self.by_vmid:
+            self.by_vmid[volume.vmid].pop((volume.place, volume.volid), None)
+
     def owned(self, vmid: int) -> list[Volume]:
         """All volumes with this guest number in their name."""
         return [self.volumes[key] for key in self.by_vmid.get(vmid, {})]

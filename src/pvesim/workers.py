@@ -163,6 +163,14 @@ def new_task(m: Machine, node: str, work: Work, user: str) -> Task:
     )
 
 
+def task_of_root(m: Machine, node: str, work: Work, hand: Hand | None = None) -> Task:
+    """A task that no API call of a client started: a daemon's, or one of another task on this node."""
+    task = new_task(m, node, work, "root@pam")
+    launch(m, task, work, hand=hand if hand is not None else Hand(pid=task.pid))
+    enter(m, task)
+    return task
+
+
 def launch(m: Machine, task: Task, work: Work, *, hand: Hand, fault: Fault | None = None) -> Job:
     """Let the worker go: from this line on its effect can happen."""
     job = Job(m=m, task=task, seconds=m.durations.get(work.type, work.seconds), hand=hand, fault=fault)

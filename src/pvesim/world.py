@@ -58,6 +58,8 @@ class World:
         guests_file.add_backups(machine, spec)
         for raw in guests_file.rows(spec, "guests") or ():
             guests_file.put_guest(machine, raw)
+        for raw in guests_file.rows(spec, "ha") or ():
+            guests_file.put_resource(machine, raw)
         machine.guests.broadcast_all()
         return cls(machine)
 
