@@ -65,7 +65,7 @@ def test_told_to_stop_it_takes_its_children_and_its_folder_along(number: signal.
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err == "trueup: interrupted\n"
+    assert err.strip() == "trueup: interrupted"
     deadline = time.monotonic() + 10
     while _alive(process.pid):
         assert time.monotonic() < deadline, "children are left"
