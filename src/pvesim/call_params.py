@@ -14,6 +14,7 @@ from pvesim.schema import (
     DIGEST,
     NODE,
     OPTIONAL_VMID,
+    ROOT_ONLY,
     TEXT,
     Param,
     Params,
@@ -80,3 +81,8 @@ HA_CREATE: Params = {**_HA, "sid": Param(required=True)}
 HA_UPDATE: Params = {**_HA, "digest": Param(max_length=64), "delete": TEXT}
 HA_MOVE: Params = {"node": _TARGET}
 HA_DISARM: Params = {"resource-mode": Param(required=True, enum=("freeze", "ignore"))}
+
+SUSPEND_QEMU: Params = {
+    "skiplock": ROOT_ONLY, "todisk": BOOLEAN, "statestorage": Param(needs="todisk"),
+}  # fmt: skip
+RESUME_QEMU: Params = {"skiplock": ROOT_ONLY, "nocheck": Param(type="boolean", check=_root_only)}

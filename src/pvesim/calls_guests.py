@@ -5,9 +5,11 @@ Rule kept here: a table and nothing else; what exists for both guest types stand
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pvesim import call_params as params
 from pvesim import guest_options as options
-from pvesim import ops_migrate, ops_move, ops_snapshot, routes_guests
+from pvesim import ops_migrate, ops_move, ops_snapshot, ops_state, routes_guests
 from pvesim.ops_clone import clone
 from pvesim.ops_config import post, put, unlink
 from pvesim.ops_create import create
@@ -15,7 +17,7 @@ from pvesim.ops_destroy import destroy
 from pvesim.ops_power import shutdown, start, stop
 from pvesim.ops_resize import resize
 from pvesim.routing import NO_PARAMS, Handler, Need, Route, need, route
-from pvesim.schema import BOOLEAN, Finder, Params
+from pvesim.schema import BOOLEAN, COUNT, ROOT_ONLY, Finder, Params
 
 _VM = "/vms/{vmid}"
 _AUDIT = need(_VM, "VM.Audit")
@@ -101,6 +103,19 @@ class _Table:
         self.add(f"POST! {one}/rollback", ops_snapshot.rollback, {"start": BOOLEAN}, None, _ROLLBACK)
         self.add("GET! /feature", ops_snapshot.feature, options.FEATURE, None, _AUDIT)
 
+    def states(self) -> None:
+        """Reboot, reset, suspend, resume, template."""
+        self.add("POST! /status/reboot", ops_state.reboot, {"timeout": COUNT}, None, _POWER)
+        if self.qemu:
+            self.add("POST! /status/reset", ops_state.reset, {"skiplock": ROOT_ONLY}, None, _POWER)
+        self.add(
+            "POST! /status/suspend", ops_state.suspend, params.SUSPEND_QEMU if self.qemu else NO_PARAMS, None, _POWER
+        )
+        self.add("POST! /status/resume", ops_state.resume, params.RESUME_QEMU if self.qemu else NO_PARAMS, None, _POWER)
+        disk = {"disk": options.RESIZE_QEMU["disk"]} if self.qemu else NO_PARAMS
+        optional = {name: replace(param, required=False) for name, param in disk.items()}
+        self.add("POST! /template", ops_state.template, optional, None, need(_VM, "VM.Allocate"))
+
     def moves(self) -> None:
         """Migration, and disks that move or go."""
         qemu = self.qemu
@@ -121,6 +136,7 @@ def _guest_routes(kind: str) -> list[Route]:
     table.basic()
     table.snapshots()
     table.moves()
+    table.states()
     return table.routes
 
 

@@ -75,6 +75,7 @@ class Guest:
     started_at: float = 0.0
     pid: int = 0
     acpi: bool = True
+    paused: bool = False
 
     @property
     def values(self) -> dict[str, str]:
@@ -254,7 +255,7 @@ class GuestStore:
     def set_running(self, guest: Guest, pid: int | None, hand: Hand) -> None:
         """Start (`pid`) or stop (None) the guest's process."""
         self.settle(guest.vmid, guest.node)
-        guest.running, guest.pid = pid is not None, pid or 0
+        guest.running, guest.pid, guest.paused = pid is not None, pid or 0, False
         guest.started_at = self.kernel.now
         hand.touched()
 

@@ -15,6 +15,7 @@ from pvesim.ha_requests import request_start, request_stop
 from pvesim.kernel import Steps
 from pvesim.machine import Call, Machine
 from pvesim.properties import file_of
+from pvesim.texts import Config
 from pvesim.wire import Json, bad_parameters, died
 from pvesim.workers import Job, TaskError, Work, enter, fork, launch, new_task, reloaded
 
@@ -57,12 +58,24 @@ def _start(job: Job, kind: str, vmid: int) -> Steps[None]:
             job.m.storages.need(file_of(raw), job.node)
     job.orphan = partial(_running, job.m, guest, job.hand)
     yield from job.work(0.2)
-    if guest.config.pending or guest.config.pending_delete:
-        config = guest.config.copy()
-        config.apply_pending()
-        job.m.guests.write(guest, config, job.hand)
+    config = guest.config.copy()
+    config.apply_pending()
+    state = config.values.pop("vmstate", None)
+    if state is not None or guest.lock == "suspended":
+        job.log("Resuming suspended VM")
+        config.values.pop("runningmachine", None)
+        config.values.pop("lock", None)
     yield from job.work(1.0)
+    if raw_changed(guest, config):
+        job.m.guests.write(guest, config, job.hand)
+    if state is not None:
+        job.m.storages.free(state, job.node)
     _running(job.m, guest, job.hand)
+
+
+def raw_changed(guest: Guest, config: Config) -> bool:
+    """Whether a start has something to write."""
+    return config.values != guest.values or bool(guest.config.pending or guest.config.pending_delete)
 
 
 def fork_start(job: Job, kind: str, vmid: int) -> None:

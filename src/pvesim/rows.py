@@ -50,7 +50,7 @@ def current_row(m: Machine, guest: Guest) -> dict[str, Json]:
     row = guest_row(m, guest)
     row["ha"] = m.ha.current(guest.type, guest.vmid)
     if guest.type == "qemu":
-        row["qmpstatus"] = "running" if guest.running else "stopped"
+        row["qmpstatus"] = "paused" if guest.paused else "running" if guest.running else "stopped"
         if guest.running:
             taps = sorted(key[3:] for key in guest.values if NET.match(key))
             row |= {"nics": {f"tap{guest.vmid}i{n}": {"netin": 0, "netout": 0} for n in taps}} if taps else {}

@@ -269,6 +269,15 @@ class Storages:
         if volume.vmid in self.by_vmid:
             self.by_vmid[volume.vmid].pop((volume.place, volume.volid), None)
 
+    def make_base(self, volid: str, node: str) -> str:
+        """Make a base image of a disk: it gets another name."""
+        found = self.need(volid, node)
+        fresh = volid.replace(f"vm-{found.vmid}-disk-", f"base-{found.vmid}-disk-")
+        if fresh != volid:
+            self._drop(found)
+            self.add(fresh, node, found.size, found.ctime)
+        return fresh
+
     def owned(self, vmid: int) -> list[Volume]:
         """All volumes with this guest number in their name."""
         return [self.volumes[key] for key in self.by_vmid.get(vmid, {})]
