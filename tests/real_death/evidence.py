@@ -37,7 +37,7 @@ def account(sim: Simulator, stage: Stage) -> None:
     assert journal.verification.ok, journal.verification
     story = _story(rows, journal.ops)
     by_id = {str(op.op_id): op for op in journal.ops}
-    effects = [row for row in rows if row["effect"] and not is_fence(row)]
+    effects = [row for row in rows if row["effect"] and not is_fence(row) and not row["path"].startswith("/access/")]
 
     intended = Counter((op.intent.method, op.intent.path) for op in journal.ops)
     for call, count in Counter((row["method"], row["path"]) for row in effects).items():
