@@ -11,13 +11,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.planning import LXC, NODES, QEMU, context, mark, template
+from trueup.core import marker as markers
 from trueup.core.disks import format_size, parse_size
 from trueup.core.planner import next_op, plan
-from trueup.model.guests import Clone, ContainerTemplate, Desired, Empty, Observed, Power, Restart
-from trueup.model.ids import NodeName, Vmid
+from trueup.model.guests import (
+    Archive,
+    Backup,
+    BackupPolicy,
+    Clone,
+    ContainerTemplate,
+    Desired,
+    Empty,
+    Observed,
+    Power,
+    Restart,
+    Snapshot,
+    SnapshotPolicy,
+)
+from trueup.model.ids import Vmid
 from trueup.model.ops import Kind
 from trueup.model.plan import Bucket, Plan
 
+NOW_MS = 1_795_867_200_000
+ARCHIVED = {"scsi0": "local-lvm:vm-100-disk-0,size=4G", "net0": "virtio=BC:24:11:00:00:02,bridge=vmbr9", "cores": "9"}
 MAC = "BC:24:11:AA:BB:CC"
 DISKS = ("scsi", "virtio", "rootfs", "mp", "efidisk", "ide")
 
@@ -74,19 +90,23 @@ def cloned(op, source):
 def after(op, world):
     """The world once this operation has succeeded."""
     seen = world.get(op.vmid)
-    if op.kind in {Kind.CREATE, Kind.CLONE}:
+    if op.kind in {Kind.CREATE, Kind.CLONE, Kind.RESTORE_NEW}:
         assert seen is None
-        config = configured(op, {}) if op.kind is Kind.CREATE else cloned(op, world[op.source])
+        config = {} if op.kind is not Kind.RESTORE_NEW else dict(ARCHIVED)
+        config = cloned(op, world[op.source]) if op.kind is Kind.CLONE else configured(op, config)
         config.setdefault("smbios1" if op.type is QEMU else "arch", "filled-in")
         seen = Observed(
             type=op.type, vmid=op.vmid, node=op.node, name=op.name, status=Power.STOPPED, config=config,
-            marker=mark(op.vmid), description=op.description or "",
+            marker=mark(op.vmid), description=op.description or "", pool=op.params.get("pool", ""), snapshots={},
+            backups=(),
         )  # fmt: skip
-    elif op.kind is Kind.CONFIGURE:
+    elif op.kind in {Kind.CONFIGURE, Kind.TAG}:
         text = seen.description if op.description is None else op.description
         config = configured(op, seen.config)
         name = config.get("name", config.get("hostname", seen.name))
-        seen = msgspec.structs.replace(seen, config=config, description=text, name=name)
+        waits = {key for key in op.goal if key in {"cores", "memory"} and seen.status is Power.RUNNING}
+        pending = tuple(sorted({*seen.pending, *waits}))
+        seen = msgspec.structs.replace(seen, config=config, description=text, name=name, pending=pending)
     elif op.kind is Kind.GROW:
         disk, size = op.params["disk"], op.params["size"]
         parts = [part for part in seen.config[disk].split(",") if not part.startswith("size=")]
@@ -94,15 +114,55 @@ def after(op, world):
         assert (parse_size(old[5:]) or 0) < (parse_size(size) or 0)
         seen = msgspec.structs.replace(seen, config={**seen.config, disk: ",".join([*parts, f"size={size}"])})
     else:
-        seen = msgspec.structs.replace(seen, status=Power(op.goal["power"]))
+        seen = msgspec.structs.replace(seen, **DEEDS[op.kind](op, seen))
     return {**world, op.vmid: seen}
+
+
+def detached(op, seen):
+    (disk,) = op.goal
+    unused = {f"unused{len(seen.config)}": seen.config[disk].split(",")[0]}
+    return {"config": {**{key: value for key, value in seen.config.items() if key != disk}, **unused}}
+
+
+def powered(op, seen):
+    return {"status": Power(op.goal["power"]), "pending": () if op.goal["power"] == "running" else seen.pending}
+
+
+def snapped(op, seen):
+    name = op.goal["snapshot"]
+    assert name not in seen.snapshots
+    return {"snapshots": {**seen.snapshots, name: Snapshot(name=name, description=markers.render("", mark(op.vmid)))}}
+
+
+def backed_up(op, seen):
+    number = len(seen.backups)
+    volume = f"{op.params['storage']}:backup/{number}"
+    notes = "g, by trueup 00000000-0000-7000-8000-000000000000"
+    return {"backups": (*seen.backups, Backup(volume=volume, vmid=op.vmid, made_s=NOW_MS // 1000, notes=notes))}
+
+
+def templated(op, seen):
+    assert (seen.status, seen.snapshots) == (Power.STOPPED, {})
+    return {"template": True}
+
+
+DEEDS = {
+    Kind.DETACH: detached,
+    Kind.POOL: lambda op, seen: {"pool": op.goal["pool"]},
+    Kind.MIGRATE: lambda op, seen: {"node": op.goal["node"]},
+    Kind.TEMPLATE: templated,
+    Kind.REBOOT: lambda op, seen: {"pending": ()},
+    Kind.SNAPSHOT: snapped,
+    Kind.BACKUP: backed_up,
+    **dict.fromkeys((Kind.START, Kind.STOP, Kind.SHUTDOWN), powered),
+}
 
 
 def converge(desired, world: dict[Vmid, Observed]) -> tuple[Plan, dict[Vmid, Observed]]:
     """Do what plans say, until they say nothing more."""
-    whole = plan(desired, world, context())
-    for _ in range(12 * len(desired)):
-        whole = plan(desired, world, context())
+    whole = plan(desired, world, context(now_ms=NOW_MS))
+    for _ in range(16 * len(desired)):
+        whole = plan(desired, world, context(now_ms=NOW_MS))
         op = next((op for op in map(next_op, whole.guests) if op is not None), None)
         if op is None:
             return whole, world
@@ -135,7 +195,7 @@ qemu_configs = st.fixed_dictionaries(
         "net0": qemu_nets,
         "net1": st.one_of(qemu_nets, st.just("")),
         "scsi0": st.one_of(qemu_disks, st.just("local-lvm:8"), st.just("local-lvm:12,ssd=1")),
-        "scsi1": qemu_disks,
+        "scsi1": st.one_of(qemu_disks, st.just("")),
         "efidisk0": st.just({"storage": "local-lvm", "efitype": "4m", "size": "1M"}),
         "ide2": st.sampled_from(["local-lvm:cloudinit", "none,media=cdrom", "l:iso/x.iso,media=cdrom"]),
         "boot": st.sampled_from(["order=scsi0;net0", "order=net0"]),
@@ -156,22 +216,29 @@ lxc_configs = st.fixed_dictionaries(
         "unprivileged": st.sampled_from(["0", "1"]),
         "features": st.sampled_from(["nesting=1", "nesting=1,keyctl=1"]),
         "net0": st.sampled_from(["name=eth0,bridge=vmbr0", "bridge=vmbr0,name=eth0,ip=dhcp"]),
-        "mp0": st.just({"storage": "local-lvm", "size": "4G", "mp": "/data"}),
+        "mp0": st.one_of(st.just(""), st.just({"storage": "local-lvm", "size": "4G", "mp": "/data"})),
         "password": st.just("hunter2"),
         "tags": st.sampled_from(["web", "Prod,web"]),
     },
 )
 
 
+schedules = st.sampled_from(["hourly", "daily 02:00", "Sat 03:00 Europe/Berlin"])
+snapshot_policies = st.none() | st.builds(SnapshotPolicy, schedule=schedules, keep=st.just(2))
+backup_policies = st.none() | st.builds(BackupPolicy, storage=st.just("pbs"), schedule=schedules, keep=st.just(2))
+
+
 @st.composite
 def manifests(draw, vmid, earlier):
-    kind = draw(st.sampled_from(["empty", "clone", "container"]))
+    kind = draw(st.sampled_from(["empty", "clone", "container", "archive"]))
     config = draw(lxc_configs if kind == "container" else qemu_configs)
     source = {
         "empty": Empty(),
         "clone": Clone(source=Vmid(9000), full=draw(st.booleans())),
         "container": ContainerTemplate(volume="local:vztmpl/x.tar.zst"),
+        "archive": Archive(volume="b:backup/vzdump-qemu-7-x.vma.zst"),
     }[kind]
+    is_template = draw(st.integers(0, 5)) == 0
     return Desired(
         type=LXC if kind == "container" else QEMU,
         name=f"g-{vmid}",
@@ -183,6 +250,11 @@ def manifests(draw, vmid, earlier):
         description=draw(st.sampled_from([None, "", "text \n"])),
         restart=Restart.ALLOWED,
         after=tuple(draw(st.sets(st.sampled_from(earlier), max_size=2))) if earlier else (),
+        template=is_template,
+        pool=draw(st.sampled_from(["", "dev", "prod"])),
+        snapshots=None if is_template else draw(snapshot_policies),
+        backups=draw(backup_policies),
+        ignore=draw(st.sampled_from([(), ("tags",), ("net*", "agent")])),
     )
 
 
@@ -200,7 +272,10 @@ def test_from_nothing_to_converged_and_then_nothing_more(desired):
     whole, world = converge(desired, {Vmid(9000): template()})
     assert [(guest.bucket, guest.diff) for guest in whole.guests] == [(Bucket.UNCHANGED, ())] * len(desired)
     for want in desired:
-        assert want.power in {Power.IGNORE, world[want.vmid].status}
+        seen = world[want.vmid]
+        assert (seen.template, seen.node) == (want.template, want.node)
+        assert seen.template or want.power in {Power.IGNORE, seen.status}
+        assert want.pool in {"", seen.pool}
 
 
 @settings(max_examples=200, deadline=None)
@@ -221,7 +296,8 @@ def test_what_somebody_changed_is_named_and_mended(desired, data):
         world = {**world, want.vmid: msgspec.structs.replace(seen, **changed)}
     touched = {guest.name for guest in plan(desired, world, context()).guests if guest.bucket is not Bucket.UNCHANGED}
     ours = deed in {"gone", "name"} or (deed == "cores" and "cores" in want.config)
-    assert touched == ({want.name} if ours or (deed == "power" and want.power is not Power.IGNORE) else set())
+    ours = ours or (deed == "power" and want.power is not Power.IGNORE and not want.template)
+    assert touched == ({want.name} if ours else set())
     whole, _ = converge(desired, world)
     assert all(guest.bucket is Bucket.UNCHANGED for guest in whole.guests)
 
@@ -232,10 +308,12 @@ def test_from_any_manifest_to_any_other_of_the_same_kind(first, second):
     if first.type is not second.type:
         return
     _, world = converge([first], {Vmid(9000): template()})
-    node = world[first.vmid].node
-    second = msgspec.structs.replace(second, node=NodeName(node))
+    if first.template and not second.template:
+        second = msgspec.structs.replace(second, power=Power.IGNORE)
+    if second.template:  # which PVE makes of no guest with snapshots
+        world = {vmid: msgspec.structs.replace(guest, snapshots={}) for vmid, guest in world.items()}
     whole, _ = converge([second], world)
     left = whole.guests[0]
     assert left.ops == ()
     assert left.bucket in {Bucket.UNCHANGED, Bucket.NEEDS_APPROVAL}
-    assert bool(left.approvals) == (left.bucket is Bucket.NEEDS_APPROVAL)
+    assert left.bucket is Bucket.NEEDS_APPROVAL or not left.approvals

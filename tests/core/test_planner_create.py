@@ -4,7 +4,7 @@ import pytest
 
 from tests.core.planning import CONFIG, LXC, NODES, all_of, clone, diffs, kinds, mark, one, seen, template, want
 from trueup.core.planner import next_op, runnable
-from trueup.model.guests import Archive, ContainerTemplate, Empty, Power
+from trueup.model.guests import Archive, ContainerTemplate, Empty, Power, Restart
 from trueup.model.ids import NodeName
 from trueup.model.ops import Kind
 from trueup.model.plan import Bucket
@@ -60,7 +60,8 @@ def test_a_container_is_created_from_its_template():
         (container(source=Empty()), "a container needs a source"),
         (want(source=TEMPLATE), "only containers are made from a container template"),
         (want(config={"scsi0": {"storage": "a"}}), "101.yaml:1: scsi0: a new disk needs a size"),
-        (want(source=Archive(volume="b:x")), "restore to a new vmid is not carried out by this version"),
+        (want(source=Archive(volume="b:backup/vzdump-lxc-7-x.tar.zst")), "is the backup of a lxc guest"),
+        (want(source=Archive(volume="pbs:backup/ct/7/2026-01-01T00:00:00Z")), "is the backup of a lxc guest"),
         (want(node=NodeName("pve9")), "no node pve9 (correct `node` in the manifest; nodes: pve1, pve2, pve3)"),
     ],
 )
@@ -71,8 +72,65 @@ def test_what_cannot_be_made_is_blocked_with_the_reason(desired, why):
     assert next_op(guest) is None
 
 
-def test_a_restore_is_named_as_unsupported():
-    assert "restore" in one(want(source=Archive(volume="b:x"))).unsupported[0]
+def test_a_backup_is_restored_to_a_new_guest():
+    guest = one(want(source=Archive(volume="b:backup/vzdump-qemu-7-x.vma.zst"), description="hers", pool="dev"))
+    assert (guest.bucket, kinds(guest)) == (Bucket.CREATE, ["restore-new", "start"])
+    op = guest.ops[0]
+    assert op.params == {
+        "archive": "b:backup/vzdump-qemu-7-x.vma.zst", "storage": "local-lvm", "pool": "dev", "name": "g-101",
+        "cores": "2", "memory": "2048",
+    }  # fmt: skip
+    assert (op.goal, op.description) == ({}, "hers")
+    assert diffs(guest)["guest"] == ("", "restored from b:backup/vzdump-qemu-7-x.vma.zst")
+    assert "its disks come from the backup" in guest.notes[0]
+
+
+def test_a_containers_backup_is_a_template_to_pve():
+    config = {"rootfs": {"storage": "a", "size": "8G"}, "mp0": {"storage": "b", "size": "8G", "mp": "/x"}, "cores": "2"}
+    guest = one(want(type=LXC, config=config, source=Archive(volume="b:backup/vzdump-lxc-7-x.tar.zst")))
+    params = {"ostemplate": "b:backup/vzdump-lxc-7-x.tar.zst", "hostname": "g-101", "cores": "2"}
+    assert guest.ops[0].params == params
+
+
+def test_a_new_guest_is_put_into_its_pool_by_the_same_call():
+    assert one(want(pool="dev")).ops[0].params["pool"] == "dev"
+    assert one(clone(pool="dev"), template()).ops[0].params["pool"] == "dev"
+
+
+def test_a_clone_to_another_node_goes_by_way_of_its_source_where_disks_are_local():
+    there = {"node": NodeName("pve2")}
+    local = one(clone(**there), template(), shared=frozenset({"nfs"}))
+    assert (local.ops[0].node, "target" in local.ops[0].params) == ("pve1", False)
+    assert "it is cloned there, and then moved to pve2" in local.notes[0]
+    shared = one(clone(**there), template(), shared=frozenset({"local-lvm"}))
+    assert (shared.ops[0].node, shared.ops[0].params["target"], shared.notes) == ("pve2", "pve2", ())
+    unknown = one(clone(**there), template())
+    assert unknown.ops[0].params["target"] == "pve2"
+    assert "needs shared storage" in unknown.notes[0]
+    linked = one(clone(full=False, config={}, **there), template(), shared=frozenset())
+    assert "a linked clone of 9000 stays on pve1" in linked.blocked_by
+
+
+def test_a_template_is_made_and_never_started():
+    guest = one(want(template=True, restart=Restart.ALLOWED))
+    assert kinds(guest) == ["create", "template"]
+    assert guest.ops[1].goal == {"template": "1"}
+    held = one(want(template=True))
+    assert kinds(held) == ["create"]
+    assert "becoming a template cannot be undone: the manifest does not allow" in held.notes[0]
+
+
+def test_a_clone_waits_until_its_declared_source_is_a_template():
+    golden = want(9000, template=True, restart=Restart.ALLOWED, config={})
+    box = seen(9000, config={}, status=Power.STOPPED)
+    source, waiting = all_of([golden, clone(full=False, config={})], box).guests
+    assert kinds(source) == ["template"]
+    assert waiting.bucket is Bucket.CREATE
+    assert next_op(waiting) is None
+    assert waiting.notes == ("after g-9000, which it is cloned from and which is no template yet",)
+    never = want(9000, template=True, config={})
+    stuck = all_of([never, clone(full=False, config={})], box).guests[1]
+    assert "waits for g-9000: becoming a template cannot be undone" in stuck.blocked_by
 
 
 def test_a_guest_that_was_ours_and_is_gone_is_made_anew():

@@ -6,7 +6,6 @@ from tests.core.planning import CONFIG, LXC, SEEN, all_of, diffs, first, kinds, 
 from trueup.core.planner import next_op
 from trueup.core.properties import MASK
 from trueup.model.guests import Power, Restart
-from trueup.model.ids import NodeName
 from trueup.model.plan import Bucket
 
 
@@ -40,7 +39,9 @@ def test_why_says_what_follows():
         "not set; applies at once",
     ]
     allowed = want(config=with_config(cores="4"), restart=Restart.ALLOWED)
-    assert one(allowed, seen()).diff[0].why.endswith("at the next restart; reboot is not carried out by this version")
+    assert one(allowed, seen()).diff[0].why.endswith("the next restart, which follows at once if PVE needs it")
+    later = want(config=with_config(cores="4"), restart="Sat 02:00-04:00 UTC")
+    assert one(later, seen()).diff[0].why.endswith("follows in its window, Sat 02:00-04:00 UTC if PVE needs it")
     stopped = one(want(config=with_config(cores="4"), power=Power.STOPPED), seen(status=Power.STOPPED))
     assert stopped.diff[0].why.endswith("applies at the next start")
 
@@ -107,7 +108,6 @@ def test_a_disk_grows_by_an_operation_of_its_own_to_an_absolute_size():
         ({"storage": "ceph", "size": "32G"}, "elsewhere; trueup does not move disks"),
         ("local-lvm:vm-101-disk-9", "elsewhere"),
         ("local:iso/x.iso,media=cdrom", "elsewhere"),
-        ("", "the manifest takes the disk away"),
     ],
 )
 def test_what_would_lose_a_disk_needs_approval(value, why):
@@ -120,9 +120,68 @@ def test_what_would_lose_a_disk_needs_approval(value, why):
 
 
 def test_what_needs_approval_holds_nothing_else_up():
-    guest = one(want(config={"scsi0": "", "cores": "4"}), seen())
+    guest = one(want(config={"scsi0": {"storage": "ceph", "size": "32G"}, "cores": "4"}), seen())
     assert guest.bucket is Bucket.NEEDS_APPROVAL
     assert first(guest).params == {"cores": "4"}
+
+
+def test_a_disk_that_the_manifest_takes_away_goes_and_its_volume_stays():
+    had = {**SEEN, "scsi1": "local-lvm:vm-101-disk-1,size=4G"}
+    guest = one(want(config=with_config(scsi1="", cores="4")), seen(config=had))
+    assert (guest.bucket, kinds(guest)) == (Bucket.UPDATE, ["configure", "detach"])
+    assert (guest.ops[1].params, guest.ops[1].goal) == ({"delete": "scsi1"}, {"scsi1": ""})
+    assert guest.ops[0].params == {"cores": "4"}
+    assert "local-lvm:vm-101-disk-1 stays, as an unused disk" in guest.diff[1].why
+    assert diffs(guest)["scsi1"] == (had["scsi1"], "")
+    assert one(want(config=with_config(scsi1="")), seen()).bucket is Bucket.UNCHANGED
+
+
+def test_a_protected_guest_loses_no_disk_without_approval():
+    guest = one(want(config={"scsi0": ""}), seen(config={**SEEN, "protection": "1"}))
+    assert guest.bucket is Bucket.NEEDS_APPROVAL
+    assert guest.approvals[0].command == "trueup request disk-remove 101 --param disk=scsi0"
+    assert "`protection`" in guest.approvals[0].why
+
+
+def test_a_containers_root_cannot_be_taken_off():
+    guest = one(want(type=LXC, config={"rootfs": ""}), seen(type=LXC, config={"rootfs": "a:subvol-101-disk-0,size=8G"}))
+    assert [approval.command for approval in guest.approvals] == ["trueup request destroy 101"]
+
+
+def test_a_volume_that_is_there_is_attached_by_its_name():
+    guest = one(want(config=with_config(scsi1={"volume": "local-lvm:vm-101-disk-1"})), seen())
+    assert guest.ops[0].params == {"scsi1": "local-lvm:vm-101-disk-1"}
+    had = {**SEEN, "scsi1": "local-lvm:vm-101-disk-1,size=4G"}
+    assert one(want(config=with_config(scsi1={"volume": "local-lvm:vm-101-disk-1"})), seen(config=had)).ops == ()
+
+
+@pytest.mark.parametrize(
+    "volume", ["local-lvm:vm-102-disk-1", "local:102/vm-102-disk-0.qcow2", "z:base-9/subvol-9-disk-0"]
+)
+def test_another_guests_volume_is_never_attached(volume):
+    for guest in (one(want(config=with_config(scsi1={"volume": volume})), seen()), one(want(config={"scsi1": volume}))):
+        assert guest.bucket is Bucket.BLOCKED
+        assert "101.yaml:1: scsi1: volume" in guest.blocked_by
+        assert "is guest" in guest.blocked_by
+
+
+def test_a_linked_clones_volume_is_its_own():
+    value = {"volume": "local:9000/base-9000-disk-0.qcow2/101/vm-101-disk-0.qcow2"}
+    assert one(want(config=with_config(scsi1=value)), seen()).bucket is Bucket.UPDATE
+
+
+def test_tags_alone_are_a_kind_of_their_own():
+    assert kinds(one(want(config=with_config(tags="web")), seen())) == ["tag"]
+    assert kinds(one(want(config=with_config(tags="")), seen(config={**SEEN, "tags": "web"}))) == ["tag"]
+    assert kinds(one(want(config=with_config(tags="web"), description="x"), seen())) == ["configure"]
+
+
+def test_what_the_manifest_ignores_is_never_mended():
+    desired = want(config=with_config(cores="4", net0="virtio,bridge=vmbr1"), ignore=("cores", "net*"))
+    had = {**SEEN, "net0": "virtio=AA,bridge=vmbr0"}
+    assert one(desired, seen(config=had)).bucket is Bucket.UNCHANGED
+    assert one(desired, seen(config=had, pending=("cores",))).notes == ()
+    assert one(desired).ops[0].params["cores"] == "4"
 
 
 def test_a_medium_is_changed_and_taken_out_by_a_config_write():
@@ -151,30 +210,6 @@ def test_a_vm_where_a_container_is_wanted_needs_a_new_guest():
 
 def test_creation_parameters_do_not_differ_afterwards():
     assert one(want(type=LXC, config={"password": "x", "pool": "p"}), seen(type=LXC, config={})).ops == ()
-
-
-def test_what_waits_for_a_restart_is_no_difference_but_said():
-    guest = one(want(), seen(pending=("memory", "args")))
-    assert guest.bucket is Bucket.UNCHANGED
-    written = "memory is written and takes effect at the next restart; "
-    assert guest.notes == (f"{written}the manifest does not allow trueup to restart it",)
-    allowed = one(want(restart=Restart.ALLOWED), seen(pending=("memory",)))
-    assert allowed.notes == (f"{written}reboot is not carried out by this version",)
-
-
-def test_a_guest_on_another_node_is_a_change_that_this_version_leaves():
-    guest = one(want(config=with_config(cores="4")), seen(node=NodeName("pve2")))
-    assert guest.bucket is Bucket.UPDATE
-    assert diffs(guest)["node"] == ("pve2", "pve1")
-    assert guest.unsupported == ("migrate is not carried out by this version",)
-    assert guest.ops[0].node == "pve2"
-    alone = one(want(), seen(node=NodeName("pve2")))
-    assert (alone.bucket, alone.ops) == (Bucket.UPDATE, ())
-
-
-def test_ha_moves_its_guests_itself():
-    assert one(want(), seen(node=NodeName("pve2"), ha="started")).bucket is Bucket.UNCHANGED
-    assert one(want(), seen(node=NodeName("pve2"), ha="ignored")).bucket is Bucket.UPDATE
 
 
 def test_protection_that_stands_as_a_fence_is_left_on():

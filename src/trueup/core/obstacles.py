@@ -101,10 +101,11 @@ def circumstances(vmid: Vmid, name: str, nodes: tuple[NodeName, ...], context: C
         return f"paused (`trueup resume {name}`)"
     if not context.quorate:
         return "the cluster has no quorum: PVE refuses changes, or does half of them (bring nodes back)"
-    return next((why for why in (_node(node, context) for node in nodes) if why), "")
+    return next((why for why in (node_trouble(node, context) for node in nodes) if why), "")
 
 
-def _node(node: NodeName, context: Context) -> str:
+def node_trouble(node: NodeName, context: Context) -> str:
+    """Why nothing can be done on this node; '' if something can."""
     online = context.nodes.get(node)
     if online is None:
         known = ", ".join(sorted(context.nodes)) or "none is known"

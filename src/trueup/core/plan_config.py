@@ -1,11 +1,12 @@
 """How a guest's config differs from its manifest, field by field, and what mends each difference.
 
-A value is written, a disk grown; what would lose data is never planned but needs an approval: a disk that must go, be
-smaller or lie elsewhere, and what PVE can only give to a new guest.
+A value is written, a disk grown or taken off, its volume staying; what would lose data is never planned but needs an
+approval: a disk that must be smaller or lie elsewhere, and what PVE can only give to a new guest.
 """
 
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -21,14 +22,13 @@ from trueup.model.ops import Kind
 from trueup.model.plan import Approval, Diff
 
 NO_RESTART = "the manifest does not allow trueup to restart it"
-NO_REBOOT = "reboot is not carried out by this version"
 
 
 class ConfigChange(msgspec.Struct, frozen=True, kw_only=True):
     """What mends a config.
 
-    `params` and `goal` are those of one configure; `grows` maps disks to absolute sizes; `impossible` is why the
-    manifest cannot be carried out at all.
+    `params` and `goal` are those of one configure; `grows` maps disks to absolute sizes; `detaches` are disks that go
+    while their volumes stay; `impossible` is why the manifest cannot be carried out at all.
     """
 
     diff: tuple[Diff, ...] = ()
@@ -36,6 +36,7 @@ class ConfigChange(msgspec.Struct, frozen=True, kw_only=True):
     goal: Mapping[str, str] = {}
     description: str | None = None
     grows: Mapping[str, str] = {}
+    detaches: tuple[str, ...] = ()
     approvals: tuple[Approval, ...] = ()
     unsupported: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class _Field(msgspec.Struct, frozen=True, kw_only=True):
     diff: Diff
     write: str | None = None
     grow: str = ""
+    detach: bool = False
     approval: Approval | None = None
 
 
@@ -62,7 +64,7 @@ def config_change(want: Desired, seen: Observed, context: Context) -> ConfigChan
     fields: list[_Field] = []
     try:
         for key, value in wanted_keys(want).items():
-            if key == "protection" and want.vmid in context.fenced:
+            if (key == "protection" and want.vmid in context.fenced) or ignored(want, key):
                 continue
             fields.extend(_field(want, seen, key, value))
     except BadInput as error:
@@ -77,9 +79,10 @@ def config_change(want: Desired, seen: Observed, context: Context) -> ConfigChan
         goal={key: properties.MASK if value and properties.is_secret(key) else value for key, value in written.items()},
         description=text,
         grows={field.key: field.grow for field in fields if field.grow},
+        detaches=tuple(field.key for field in fields if field.detach),
         approvals=_once([field.approval for field in fields if field.approval is not None]),
         unsupported=reserved(want),
-        notes=_notes(want, seen, context),
+        notes=_notes(want, context),
     )
 
 
@@ -88,6 +91,33 @@ def wanted_keys(want: Desired) -> Mapping[str, Wanted]:
     keys: dict[str, Wanted] = {name_key(want.type): want.name}
     keys.update({key: value for key, value in want.config.items() if key not in RESERVED_KEYS})
     return keys
+
+
+def ignored(want: Desired, key: str) -> bool:
+    """Whether the manifest tells to leave differences of this key alone."""
+    return any(fnmatchcase(key, pattern) for pattern in want.ignore)
+
+
+def waits_for_restart(want: Desired, seen: Observed) -> tuple[str, ...]:
+    """The manifest's keys whose new value PVE keeps back until the guest restarts."""
+    return tuple(key for key in wanted_keys(want) if key in seen.pending and not ignored(want, key))
+
+
+def refuse_others_volume(want: Desired, key: str, value: Wanted) -> None:
+    """A volume that the manifest names must be this guest's own: PVE would take it from under another one.
+
+    Raises:
+        BadInput: by its name, the volume is another guest's.
+    """
+    if not properties.is_disk(want.type, key) or properties.is_gone(value):
+        return
+    volume = disks.wanted(want.type, key, value).volume
+    owner = _OWNER.match(volume.rpartition(":")[2].rpartition("/")[2])
+    if owner is not None and int(owner[1]) != want.vmid:
+        raise BadInput(
+            what=f"{key}: volume {volume} is guest {owner[1]}'s",
+            remedy="PVE can hand it over: move the disk to this guest there, then write its new name",
+        )
 
 
 def reserved(want: Desired) -> tuple[str, ...]:
@@ -119,6 +149,9 @@ def rebuild(vmid: Vmid, why: str) -> Approval:
     )
 
 
+_OWNER = re.compile(r"(?:vm|base|subvol|basevol)-([0-9]+)-")
+
+
 def _field(want: Desired, seen: Observed, key: str, value: Wanted) -> list[_Field]:
     have = seen.config.get(key)
     if key == name_key(want.type) and have is None:
@@ -131,6 +164,8 @@ def _field(want: Desired, seen: Observed, key: str, value: Wanted) -> list[_Fiel
         why = "PVE cannot change a container's `unprivileged`"
         return [_Field(key=key, diff=_diff(want, seen, key, value, why), approval=rebuild(want.vmid, why))]
     gone = properties.is_gone(value)
+    if have is None:
+        refuse_others_volume(want, key, value)
     what = "the manifest takes it away" if gone else "not set" if have is None else "differs from the manifest"
     why = f"{what}; {_takes_effect(want, seen, key)}"
     write = "" if gone else properties.render_update(want.type, key, value, have)
@@ -140,11 +175,17 @@ def _field(want: Desired, seen: Observed, key: str, value: Wanted) -> list[_Fiel
 def _disk(want: Desired, seen: Observed, key: str, value: Wanted) -> list[_Field]:
     """A disk that is there: options are written, growth is an operation of its own, the rest needs an approval."""
     have = seen.config[key]
+    old = disks.seen(want.type, key, have)
+    if properties.is_gone(value) and not old.cdrom and key != "rootfs" and not _protected(seen):
+        why = (
+            f"the manifest takes the disk away; {old.volume} stays, as an unused disk; {_takes_effect(want, seen, key)}"
+        )
+        return [_Field(key=key, diff=_diff(want, seen, key, value, why), detach=True)]
     lost = _loses_disk(want, key, value, have)
     if lost:
         gone = _remove_disk(want, key, lost)
         return [_Field(key=key, diff=_diff(want, seen, key, value, f"{lost}; needs approval"), approval=gone)]
-    if disks.seen(want.type, key, have).cdrom and not disks.wanted(want.type, key, value).cdrom:
+    if old.cdrom and not disks.wanted(want.type, key, value).cdrom:
         why = f"replaces a CD-ROM drive; {_takes_effect(want, seen, key)}"
         write = properties.render_create(want.type, key, value)
         return [_Field(key=key, diff=_diff(want, seen, key, value, why), write=write)]
@@ -165,7 +206,7 @@ def _loses_disk(want: Desired, key: str, value: Wanted, have: str) -> str:
     """Why the disk that is there cannot stay; '' if it can. A CD-ROM's medium is no loss."""
     old = disks.seen(want.type, key, have)
     if properties.is_gone(value):
-        return "" if old.cdrom else "the manifest takes the disk away"
+        return "" if old.cdrom else _taken_away(key)
     if old.cdrom:
         return ""
     if not disks.same_place(want.type, key, value, have):
@@ -173,6 +214,16 @@ def _loses_disk(want: Desired, key: str, value: Wanted, have: str) -> str:
     if disks.size_change(want.type, key, value, have) < 0:
         return f"the disk has {disks.format_size(old.size or 0)}, and PVE cannot shrink it"
     return ""
+
+
+def _taken_away(key: str) -> str:
+    if key == "rootfs":
+        return "the manifest takes the disk away"
+    return "the manifest takes the disk away, and PVE takes none off a guest with `protection`"
+
+
+def _protected(seen: Observed) -> bool:
+    return seen.config.get("protection") == "1"
 
 
 def _remove_disk(want: Desired, key: str, why: str) -> Approval:
@@ -217,16 +268,16 @@ def _takes_effect(want: Desired, seen: Observed, key: str) -> str:
         return "applies at the next start"
     if _AT_ONCE[want.type].fullmatch(key):
         return "applies at once"
-    return f"takes effect at the next restart; {NO_RESTART if want.restart == Restart.NEVER else NO_REBOOT}"
+    if want.restart == Restart.NEVER:
+        return f"takes effect at the next restart; {NO_RESTART}"
+    when = "at once" if want.restart == Restart.ALLOWED else f"in its window, {want.restart}"
+    return f"takes effect at the next restart, which follows {when} if PVE needs it"
 
 
-def _notes(want: Desired, seen: Observed, context: Context) -> tuple[str, ...]:
-    waiting = [key for key in wanted_keys(want) if key in seen.pending]
-    restart = NO_RESTART if want.restart == Restart.NEVER else NO_REBOOT
-    notes = [f"{key} is written and takes effect at the next restart; {restart}" for key in waiting]
+def _notes(want: Desired, context: Context) -> tuple[str, ...]:
     if want.vmid in context.fenced and "protection" in want.config:
-        notes.append("protection stays on: it stops a request of an earlier agent that may still arrive")
-    return tuple(notes)
+        return ("protection stays on: it stops a request of an earlier agent that may still arrive",)
+    return ()
 
 
 def _once(approvals: list[Approval]) -> tuple[Approval, ...]:

@@ -16,7 +16,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     `unread` are guests that exist, or may, but could not be read, with the reason: they are never taken for missing.
     `paused` holds names, '*' for all. `nodes` tells which nodes are online. `now_ms` is wall clock, for windows.
     `shutdown_failed` are guests whose last shutdown ended badly, `fenced` those whose `protection` is a fence that
-    must stand.
+    must stand. `shared` are storages that every node shares, None if that was not asked.
     """
 
     installation: str
@@ -29,6 +29,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int = 0
     shutdown_failed: frozenset[Vmid] = frozenset()
     fenced: frozenset[Vmid] = frozenset()
+    shared: frozenset[str] | None = None
 
 
 def why_closed(op: OpView) -> str:

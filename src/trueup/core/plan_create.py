@@ -1,4 +1,4 @@
-"""How a guest that does not exist comes into being: created empty, from a container template, or cloned.
+"""How a guest that does not exist comes into being: empty, from a container template, cloned, or from a backup.
 
 Starting is an operation of its own: PVE's `start=1` would fork a second task. A clone first becomes what its source
 is, and the rest follows as config writes and growth; what cloning can never give is refused before anything is made.
@@ -10,8 +10,18 @@ from collections.abc import Mapping
 import msgspec
 
 from trueup.core import disks, obstacles, properties
-from trueup.core.plan_config import ConfigChange, config_change, name_key, reserved, wanted_description, wanted_keys
+from trueup.core.plan_config import (
+    ConfigChange,
+    config_change,
+    name_key,
+    refuse_others_volume,
+    reserved,
+    wanted_description,
+    wanted_keys,
+)
 from trueup.core.plan_context import Context
+from trueup.core.plan_part import planned
+from trueup.core.properties import Wanted
 from trueup.core.property_formats import ONLY_AT_CREATION_KEYS
 from trueup.model.errors import BadInput
 from trueup.model.guests import Archive, Clone, ContainerTemplate, Desired, Empty, Identity, Observed, Power, Source
@@ -22,7 +32,11 @@ from trueup.model.plan import Diff, PlannedOp
 _CLONE_TAKES = frozenset({"bwlimit", "pool"})
 """Parameters of a manifest's config that PVE's clone call takes as well."""
 
-NO_RESTORE = "restore to a new vmid is not carried out by this version"
+_ARCHIVE_OF = {
+    GuestType.QEMU: re.compile(r"(?:.*/)?vzdump-qemu-|backup/vm/"),
+    GuestType.LXC: re.compile(r"(?:.*/)?vzdump-(?:lxc|openvz)-|backup/ct/"),
+}
+"""How a backup's name tells what is in it (pve-storage, Plugin and PBSPlugin)."""
 
 
 class Creation(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +70,8 @@ def creation(
 
 def _by_source(want: Desired, observed: Mapping[Vmid, Observed], context: Context) -> Creation:
     match want.source:
-        case Archive():
-            return Creation(impossible=NO_RESTORE, unsupported=(NO_RESTORE,))
+        case Archive(volume=volume):
+            return _restore(want, volume)
         case Clone(source=source):
             return _clone(want, observed.get(source), want.source, context)
         case ContainerTemplate(volume=volume):
@@ -85,27 +99,59 @@ def _describe(source: Source) -> str:
 
 
 def _create(want: Desired, source: Mapping[str, str]) -> Creation:
-    params: dict[str, str] = {**source}
+    return _made(want, Kind.CREATE, source, wanted_keys(want))
+
+
+def _restore(want: Desired, volume: str) -> Creation:
+    """PVE takes the config's keys with the restore and lets them win, but for disks: those come out of the archive."""
+    inside = volume.partition(":")[2]
+    other = next((kind for kind, name in _ARCHIVE_OF.items() if name.match(inside) and kind is not want.type), None)
+    if other is not None:
+        return Creation(impossible=f"{want.origin}: {volume} is the backup of a {other.value} guest")
+    source = {"archive" if want.type is GuestType.QEMU else "ostemplate": volume}
+    storages = _storages(want)
+    if len(storages) == 1:
+        source["storage"] = storages.pop()
+    given = {key: value for key, value in wanted_keys(want).items() if not properties.is_disk(want.type, key)}
+    made = _made(want, Kind.RESTORE_NEW, source, given)
+    note = "its disks come from the backup; what the manifest says of them is compared once they are there"
+    return msgspec.structs.replace(made, notes=(note,) if len(given) < len(wanted_keys(want)) else ())
+
+
+def _made(want: Desired, kind: Kind, source: Mapping[str, str], given: Mapping[str, Wanted]) -> Creation:
+    params: dict[str, str] = {**source, **_in_pool(want)}
     diff: list[Diff] = []
     try:
-        for key, value in wanted_keys(want).items():
+        for key, value in given.items():
+            refuse_others_volume(want, key, value)
             text = properties.render_create(want.type, key, value)
             if text:
                 params[key] = text
                 diff.append(Diff(key=key, was="", want=properties.show(key, value), why="given at its creation"))
     except BadInput as error:
         return Creation(impossible=str(BadInput(what=error.what, where=want.origin, remedy=error.remedy)))
-    op = PlannedOp(
-        kind=Kind.CREATE,
-        type=want.type,
-        vmid=want.vmid,
-        node=want.node,
-        name=want.name,
-        params=params,
-        description=wanted_description(want) or "",
-        labels=want.labels,
+    op = planned(want, want.node, kind, params, {})
+    return Creation(
+        op=msgspec.structs.replace(op, description=wanted_description(want) or ""),
+        diff=tuple(diff),
+        nodes=(want.node,),
+        unsupported=reserved(want),
     )
-    return Creation(op=op, diff=tuple(diff), nodes=(want.node,), unsupported=reserved(want))
+
+
+def _in_pool(want: Desired) -> dict[str, str]:
+    """PVE puts a new guest into its pool by the same call, which is also where a token may have its rights."""
+    return {"pool": want.pool} if want.pool else {}
+
+
+def _storages(want: Desired) -> set[str]:
+    """The storages that the manifest names for its disks."""
+    found = [
+        disks.wanted(want.type, key, value)
+        for key, value in want.config.items()
+        if properties.is_disk(want.type, key) and not properties.is_gone(value)
+    ]
+    return {disk.storage for disk in found if disk.storage and not disk.cdrom}
 
 
 def _clone(want: Desired, source: Observed | None, how: Clone, context: Context) -> Creation:
@@ -120,17 +166,48 @@ def _clone(want: Desired, source: Observed | None, how: Clone, context: Context)
         why = follows.impossible or "; ".join(approval.why for approval in follows.approvals)
         return Creation(impossible=f"cloning {source.vmid} cannot give that: {why}")
     moved = source.node != want.node
+    local = moved and _on_local_storage(want, source, storage, context)
+    if local and not how.full:
+        return Creation(
+            impossible=f"{want.origin}: a linked clone of {source.vmid} stays on {source.node}, where its disks are"
+        )
     text = wanted_description(want)
+    op = _clone_op(
+        want, source, how, {"storage": storage} if storage else {}, source.description if text is None else text
+    )
     return Creation(
-        op=_clone_op(
-            want, source, how, {"storage": storage} if storage else {}, source.description if text is None else text
-        ),
+        op=_cloned_there(op, source) if local else op,
         diff=tuple(msgspec.structs.replace(diff, why=f"{source.vmid} has it differently") for diff in follows.diff),
         follows=follows,
         nodes=(source.node, want.node) if moved else (want.node,),
         unsupported=(*follows.unsupported, *_never_cloned(want)),
-        notes=(f"a clone to {want.node} needs shared storage: its source is on {source.node}",) if moved else (),
+        notes=_on_the_way(want, source, context, local=local) if moved else (),
     )
+
+
+def _on_local_storage(want: Desired, source: Observed, storage: str, context: Context) -> bool:
+    """Whether the clone's disks would lie where only the source's node sees them; False if that was not asked."""
+    if context.shared is None:
+        return False
+    found = [
+        disks.seen(want.type, key, text) for key, text in source.config.items() if properties.is_disk(want.type, key)
+    ]
+    used = {disk.storage for disk in found if disk.storage and not disk.cdrom}
+    return bool((used | ({storage} if storage else set())) - context.shared)
+
+
+def _cloned_there(op: PlannedOp, source: Observed) -> PlannedOp:
+    """PVE clones to other nodes on shared storage only; so it is made beside its source, and moved before it starts."""
+    params = {key: value for key, value in op.params.items() if key != "target"}
+    return msgspec.structs.replace(op, node=source.node, params=params)
+
+
+def _on_the_way(want: Desired, source: Observed, context: Context, *, local: bool) -> tuple[str, ...]:
+    if local:
+        return (f"its disks are local to {source.node}: it is cloned there, and then moved to {want.node}",)
+    if context.shared is None:
+        return (f"a clone to {want.node} needs shared storage: its source is on {source.node}",)
+    return ()
 
 
 def _future_clone(want: Desired, how: Clone, source: Desired) -> Creation:
@@ -143,6 +220,7 @@ def _clone_op(
     want: Desired, source: Observed | Desired, how: Clone, more: Mapping[str, str], description: str
 ) -> PlannedOp:
     params = {"newid": str(want.vmid), "full": "1" if how.full else "0", name_key(want.type): want.name, **more}
+    params |= _in_pool(want)
     if source.node != want.node:
         params["target"] = want.node
     params |= {key: value for key in _CLONE_TAKES if isinstance(value := want.config.get(key), str)}

@@ -1,13 +1,16 @@
-"""Whether a guest has to be started or stopped, and whether the loop may.
+"""Whether a guest has to be started, stopped or restarted, and whether the loop may.
 
-Starting is safe. Stopping interrupts, so it follows the manifest's `disruption`: never, allowed, or in a window. A
-guest that HA manages is started and stopped by HA only.
+Starting is safe. Stopping and restarting interrupt, so they follow the manifest's `disruption`: never, allowed, or in a
+window. Of a guest that HA manages, PVE hands a start or stop to HA; while HA itself is at work on it, or has given it
+up, nothing is asked.
 """
 
-import msgspec
+from typing import Final
 
 from trueup.core import windows
+from trueup.core.plan_config import waits_for_restart
 from trueup.core.plan_context import Context
+from trueup.core.plan_part import NOTHING, Part, planned
 from trueup.model.errors import BadInput
 from trueup.model.guests import Desired, Observed, Power, Restart
 from trueup.model.ids import GuestType
@@ -15,36 +18,52 @@ from trueup.model.ops import Kind
 from trueup.model.plan import Diff
 from trueup.model.windows import Window
 
+HA_AT_WORK: Final = frozenset(
+    {"queued", "request_start", "request_start_balance", "request_stop", "migrate", "relocate", "fence", "recovery"}
+    | {"freeze"}
+)
+"""Service states in which HA's manager or its agent is about to do something (pve-ha-manager, Manager.pm)."""
 
-class PowerChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a guest's power.
-
-    `kind` is None where nothing may be issued; if something differs all the same, `held` says why. `note` names what
-    PVE does not tell.
-    """
-
-    kind: Kind | None = None
-    diff: Diff | None = None
-    held: str = ""
-    note: str = ""
+NO_RESTART: Final = "the manifest does not allow"
 
 
-def power_change(want: Desired, seen: Observed, context: Context) -> PowerChange:
+def wanted_power(want: Desired) -> Power:
+    """The wanted run state: a template never runs."""
+    return Power.STOPPED if want.template else want.power
+
+
+def power_change(want: Desired, seen: Observed, context: Context) -> Part:
     """Compare the wanted run state with the one seen."""
-    if seen.template or want.power is Power.IGNORE or want.power is seen.status:
-        return PowerChange()
+    power = wanted_power(want)
+    if seen.template or power is Power.IGNORE or power is seen.status:
+        return Part(notes=(_given_up(seen),)) if seen.ha == "error" else NOTHING
     if seen.status is Power.UNKNOWN:
-        return PowerChange(note="PVE does not tell whether it runs, so it is neither started nor stopped")
-    held = _held_by_ha(want, seen)
-    if want.power is Power.RUNNING:
-        why = held or "the guest is stopped"
-        return PowerChange(kind=None if held else Kind.START, diff=_diff(want, seen, why), held=held)
+        return Part(notes=("PVE does not tell whether it runs, so it is neither started nor stopped",))
+    held = held_by_ha(seen)
+    if power is Power.RUNNING:
+        return _change(want, seen, Kind.START, "the guest is stopped", held)
     held = held or may_not_interrupt(want.restart, context.now_ms)
-    if held:
-        return PowerChange(diff=_diff(want, seen, held), held=held)
     if want.vmid in context.shutdown_failed:
-        return PowerChange(kind=Kind.STOP, diff=_diff(want, seen, "it did not shut down by itself: it is stopped hard"))
-    return PowerChange(kind=Kind.SHUTDOWN, diff=_diff(want, seen, "the guest runs"))
+        return _change(want, seen, Kind.STOP, "it did not shut down by itself: it is stopped hard", held)
+    return _change(want, seen, Kind.SHUTDOWN, "the guest runs", held)
+
+
+def restart(want: Desired, seen: Observed, context: Context) -> Part:
+    """A restart for the manifest's values that wait for one. Where it may not be, that is no fault of the guest."""
+    waiting = waits_for_restart(want, seen)
+    if not waiting or seen.status is not Power.RUNNING or wanted_power(want) is Power.STOPPED:
+        return NOTHING
+    keys = ",".join(waiting)
+    what = f"{', '.join(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for a restart"
+    if want.restart == Restart.NEVER:
+        return Part(notes=(f"{what}, which {NO_RESTART}",))
+    held = held_by_ha(seen) or may_not_interrupt(want.restart, context.now_ms)
+    if held:
+        return Part(notes=(f"{what}; {held}",))
+    return Part(
+        ops=(planned(want, seen.node, Kind.REBOOT, {}, {"pending": keys}),),
+        diff=(Diff(key="pending", was=keys, want="", why=f"{what}, which the manifest allows"),),
+    )
 
 
 def may_not_interrupt(restart: str, now_ms: int) -> str:
@@ -65,13 +84,23 @@ def ha_managed(seen: Observed) -> bool:
     return seen.ha not in {"", "ignored"}
 
 
-def _held_by_ha(want: Desired, seen: Observed) -> str:
-    if not ha_managed(seen):
-        return ""
+def held_by_ha(seen: Observed) -> str:
+    """Why HA takes no wish for this guest now; '' if it does, or has no say."""
+    if seen.ha == "error":
+        return _given_up(seen)
+    return f"HA is at work on it (state {seen.ha})" if seen.ha in HA_AT_WORK else ""
+
+
+def _given_up(seen: Observed) -> str:
     service = f"{'vm' if seen.type is GuestType.QEMU else 'ct'}:{seen.vmid}"
-    state = "started" if want.power is Power.RUNNING else "stopped"
-    return f"managed by HA, which has it in state {seen.ha} (`ha-manager set {service} --state {state}`)"
+    return (
+        f"HA has given it up (state error): it must be disabled and fixed first (`ha-manager set {service} "
+        f"--state disabled`, mend it, then `ha-manager set {service} --state started`)"
+    )
 
 
-def _diff(want: Desired, seen: Observed, why: str) -> Diff:
-    return Diff(key="power", was=seen.status.value, want=want.power.value, why=why)
+def _change(want: Desired, seen: Observed, kind: Kind, why: str, held: str) -> Part:
+    power = wanted_power(want)
+    diff = Diff(key="power", was=seen.status.value, want=power.value, why=held or why)
+    ops = () if held else (planned(want, seen.node, kind, {}, {"power": power.value}),)
+    return Part(ops=ops, diff=(diff,), held=held)

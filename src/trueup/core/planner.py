@@ -12,8 +12,12 @@ from trueup.core import obstacles
 from trueup.core.ordering import check_order, in_order
 from trueup.core.plan_config import ConfigChange, config_change, rebuild
 from trueup.core.plan_context import Context, why_closed
+from trueup.core.plan_copies import copies, together
 from trueup.core.plan_create import creation
-from trueup.core.plan_power import PowerChange, ha_managed, power_change
+from trueup.core.plan_part import NOTHING, Part, planned
+from trueup.core.plan_place import membership, migration
+from trueup.core.plan_power import power_change, restart, wanted_power
+from trueup.core.plan_template import template_held, template_op, templating
 from trueup.model.guests import Clone, Desired, Observed, Power
 from trueup.model.ids import NodeName, Vmid
 from trueup.model.ops import Kind
@@ -21,10 +25,11 @@ from trueup.model.plan import Approval, Bucket, Diff, GuestPlan, Plan, PlannedOp
 
 __all__ = ["Context", "check_order", "next_op", "plan", "plan_guest", "runnable", "why_closed"]
 
-NO_MIGRATE = "migrate is not carried out by this version"
-
-_WAITS = frozenset({Kind.CREATE, Kind.CLONE, Kind.START})
+_WAITS = frozenset({Kind.CREATE, Kind.CLONE, Kind.RESTORE_NEW, Kind.START})
 """What `after` holds back: coming into being and being started."""
+
+_POWER = frozenset({Kind.START, Kind.SHUTDOWN, Kind.STOP, Kind.REBOOT})
+"""Operations that leave a guest what it is."""
 
 
 def plan(desired: Sequence[Desired], observed: Mapping[Vmid, Observed], context: Context) -> Plan:
@@ -80,22 +85,28 @@ def _missing(
     source_to_be: Desired | None,
 ) -> GuestPlan:
     if source_to_be is not None:
-        note = f"after {source_to_be.name}, which it is cloned from and which does not exist yet"
+        lacks = "is no template yet" if source_to_be.vmid in observed else "does not exist yet"
+        note = f"after {source_to_be.name}, which it is cloned from and which {lacks}"
         waiting = {**waiting, source_to_be.name: note}
     made = creation(want, observed, context, source_to_be)
     blocked = made.impossible or obstacles.circumstances(want.vmid, want.name, made.nodes or (want.node,), context)
     ops = () if made.op is None else (made.op, *_config_ops(want, want.node, made.follows))
-    diff = made.diff
-    if want.power is Power.RUNNING:
-        ops += (_power_op(want, want.node, Kind.START),) if ops else ()
+    diff, notes = made.diff, made.notes
+    if wanted_power(want) is Power.RUNNING:
+        ops += (planned(want, want.node, Kind.START, {}, {"power": want.power.value}),) if ops else ()
         diff += (Diff(key="power", was="", want=want.power.value, why="started once it is there"),)
+    if want.template:
+        held = template_held(want, context)
+        ops += (template_op(want, want.node),) if ops and not held else ()
+        diff += (Diff(key="template", was="", want="1", why=held or "a template once it is there, for good"),)
+        notes += _said(held)
     return msgspec.structs.replace(
         _bare(want, blocked_by=blocked),
         bucket=Bucket.BLOCKED if blocked else Bucket.CREATE,
         ops=ops,
         diff=diff,
         unsupported=made.unsupported,
-        notes=(*made.notes, *waiting.values()),
+        notes=(*notes, *waiting.values()),
         waits_for=tuple(waiting),
     )
 
@@ -105,43 +116,66 @@ def _existing(want: Desired, seen: Observed, context: Context, waiting: Mapping[
     if seen.type is not want.type:
         return _other_type(want, seen, foreign, context)
     config = config_change(want, seen, context)
-    power = power_change(want, seen, context)
-    moved = _moved(want, seen)
-    diff = (*moved, *config.diff, *((power.diff,) if power.diff else ()))
-    base = msgspec.structs.replace(
-        _bare(want), node=seen.node, diff=diff, unsupported=((NO_MIGRATE,) if moved else ()) + config.unsupported
-    )
-    notes = (*config.notes, *((power.note,) if power.note else ()))
     closed = context.closed.get(want.vmid, "")  # before whose it is: a clone of ours at work has no marker yet
     obstacle = closed or foreign or config.impossible or _now(want, seen, context)
-    if not diff and not config.impossible:
+    part = _parts(want, seen, config, context, copied=not obstacle)
+    base = msgspec.structs.replace(
+        _bare(want), node=seen.node, diff=(*config.diff, *part.diff), unsupported=config.unsupported
+    )
+    notes = (*config.notes, *part.notes)
+    if not base.diff and not config.impossible:
         unadopted = bool(foreign) and seen.marker is None and seen.lock not in obstacles.HALF_MADE
         if foreign and not unadopted:
             return _block(base, obstacle, notes)
-        return msgspec.structs.replace(base, notes=(*notes, *_said(obstacle)), unadopted=unadopted)
+        return msgspec.structs.replace(
+            base, notes=(*notes, *_said(obstacle)), approvals=part.offers, unadopted=unadopted
+        )
     if foreign:
         return _block(base, obstacle, notes)
-    ops = (*_config_ops(want, seen.node, config), *_power_ops(want, seen, power))
+    ops = (*_config_ops(want, seen.node, config), *part.ops)
     starts = any(op.kind in _WAITS for op in ops)
     full = msgspec.structs.replace(
-        base, ops=ops, approvals=config.approvals, waits_for=tuple(waiting) if starts else ()
+        base,
+        ops=ops,
+        approvals=(*config.approvals, *part.offers),
+        waits_for=tuple(waiting) if starts else (),
     )
     notes += tuple(waiting.values()) if starts else ()
     if obstacle:
         return _block(full, obstacle, notes)
-    if power.held and not (ops or config.approvals or moved):
-        return _block(full, power.held, notes)
-    return msgspec.structs.replace(full, bucket=_bucket(config, ops, moved), notes=(*notes, *_said(power.held)))
+    if part.held and not (ops or config.approvals):
+        return _block(full, part.held, notes)
+    return msgspec.structs.replace(full, bucket=_bucket(config, ops), notes=(*notes, *_said(part.held)))
+
+
+def _parts(want: Desired, seen: Observed, config: ConfigChange, context: Context, *, copied: bool) -> Part:
+    """All but the config, in the order in which it is done.
+
+    A guest is stopped before it is moved and moved before it is started: so it is moved at rest where it can be. What
+    may fail for reasons of a storage's own, its copies, comes last.
+    """
+    power = power_change(want, seen, context)
+    up = wanted_power(want) is Power.RUNNING
+    return together(
+        membership(want, seen),
+        NOTHING if up else power,
+        migration(want, seen, context),
+        templating(want, seen, config, context),
+        power if up else NOTHING,
+        restart(want, seen, context),
+        copies(want, seen, context) if copied else NOTHING,
+    )
 
 
 def _now(want: Desired, seen: Observed, context: Context) -> str:
     return obstacles.circumstances(want.vmid, want.name, (seen.node,), context) or obstacles.lock(seen)
 
 
-def _bucket(config: ConfigChange, ops: tuple[PlannedOp, ...], moved: tuple[Diff, ...]) -> Bucket:
+def _bucket(config: ConfigChange, ops: tuple[PlannedOp, ...]) -> Bucket:
+    """Offers do not count: nobody has to take them."""
     if config.approvals:
         return Bucket.NEEDS_APPROVAL
-    if config.writes or config.grows or moved:
+    if any(op.kind not in _POWER for op in ops):
         return Bucket.UPDATE
     return Bucket.POWER if ops else Bucket.UNCHANGED
 
@@ -158,41 +192,16 @@ def _other_type(want: Desired, seen: Observed, foreign: str, context: Context) -
     return msgspec.structs.replace(base, bucket=Bucket.NEEDS_APPROVAL, approvals=(approval,))
 
 
-def _moved(want: Desired, seen: Observed) -> tuple[Diff, ...]:
-    if seen.node == want.node or ha_managed(seen):
-        return ()
-    return (Diff(key="node", was=seen.node, want=want.node, why=f"it is on another node; {NO_MIGRATE}"),)
-
-
 def _config_ops(want: Desired, node: NodeName, change: ConfigChange) -> tuple[PlannedOp, ...]:
     ops: list[PlannedOp] = []
     if change.writes:
-        op = _op(want, node, Kind.CONFIGURE, change.params, change.goal)
+        kind = Kind.TAG if set(change.goal) == {"tags"} and change.description is None else Kind.CONFIGURE
+        op = planned(want, node, kind, change.params, change.goal)
         ops.append(msgspec.structs.replace(op, description=change.description))
+    ops.extend(planned(want, node, Kind.DETACH, {"delete": disk}, {disk: ""}) for disk in change.detaches)
     for disk, size in change.grows.items():
-        ops.append(_op(want, node, Kind.GROW, {"disk": disk, "size": size}, {disk: size}))
+        ops.append(planned(want, node, Kind.GROW, {"disk": disk, "size": size}, {disk: size}))
     return tuple(ops)
-
-
-def _power_ops(want: Desired, seen: Observed, power: PowerChange) -> tuple[PlannedOp, ...]:
-    return () if power.kind is None else (_power_op(want, seen.node, power.kind),)
-
-
-def _power_op(want: Desired, node: NodeName, kind: Kind) -> PlannedOp:
-    return _op(want, node, kind, {}, {"power": want.power.value})
-
-
-def _op(want: Desired, node: NodeName, kind: Kind, params: Mapping[str, str], goal: Mapping[str, str]) -> PlannedOp:
-    return PlannedOp(
-        kind=kind,
-        type=want.type,
-        vmid=want.vmid,
-        node=node,
-        name=want.name,
-        params=params,
-        goal=goal,
-        labels=want.labels,
-    )
 
 
 def _bare(want: Desired, blocked_by: str = "") -> GuestPlan:
@@ -233,13 +242,16 @@ def _waiting(
 def _source_to_be(
     want: Desired, declared: Mapping[str, Desired], observed: Mapping[Vmid, Observed], context: Context
 ) -> Desired | None:
-    """The manifest of the clone source, if the source has yet to be made itself."""
+    """The manifest of the clone source, if the source has yet to be made, or to become a template, itself."""
     if not isinstance(want.source, Clone):
         return None
     source = want.source.source
-    if source in observed or source in context.unread:
+    other = next((other for other in declared.values() if other.vmid == source), None)
+    if other is None or source in context.unread:
         return None
-    return next((other for other in declared.values() if other.vmid == source), None)
+    seen = observed.get(source)
+    to_be = seen is None or (other.template and not seen.template and seen.type is other.type)
+    return other if to_be else None
 
 
 def _not_up(other: Desired, seen: Observed | None, context: Context) -> str:
@@ -252,6 +264,8 @@ def _not_up(other: Desired, seen: Observed | None, context: Context) -> str:
         return "is being made"
     if not obstacles.is_ours(seen, context) and seen.name != other.name:
         return "is another guest"
+    if other.template:
+        return "" if seen.template else "is no template yet"
     up = seen.template or seen.status is Power.RUNNING or other.power in {Power.IGNORE, seen.status}
     return "" if up else f"is {seen.status.value}"
 
