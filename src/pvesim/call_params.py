@@ -86,3 +86,23 @@ SUSPEND_QEMU: Params = {
     "skiplock": ROOT_ONLY, "todisk": BOOLEAN, "statestorage": Param(needs="todisk"),
 }  # fmt: skip
 RESUME_QEMU: Params = {"skiplock": ROOT_ONLY, "nocheck": Param(type="boolean", check=_root_only)}
+
+_LIST = TEXT
+ROLE_CREATE: Params = {"roleid": Param(required=True), "privs": _LIST}
+ROLE_UPDATE: Params = {"privs": _LIST, "append": BOOLEAN}
+_USER: Params = {
+    "enable": BOOLEAN, "expire": COUNT, "firstname": TEXT, "lastname": TEXT, "email": TEXT, "comment": TEXT,
+    "groups": _LIST, "keys": TEXT,
+}  # fmt: skip
+USER_CREATE: Params = {**_USER, "userid": Param(required=True), "password": TEXT}
+USER_UPDATE: Params = {**_USER, "append": Param(type="boolean", needs="groups")}
+ACL_UPDATE: Params = {
+    "path": Param(required=True), "roles": Param(required=True), "users": _LIST, "groups": _LIST, "tokens": _LIST,
+    "propagate": BOOLEAN, "delete": BOOLEAN,
+}  # fmt: skip
+POOL_LIST: Params = {"poolid": TEXT, "type": Param(enum=("qemu", "lxc", "storage"))}
+POOL_CREATE: Params = {"poolid": Param(required=True), "comment": TEXT}
+POOL_UPDATE_OLD: Params = {
+    "comment": TEXT, "vms": VMIDS, "storage": TEXT, "delete": BOOLEAN, "allow-move": BOOLEAN,
+}  # fmt: skip
+POOL_UPDATE: Params = {**POOL_UPDATE_OLD, "poolid": Param(required=True)}

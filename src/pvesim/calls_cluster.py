@@ -9,7 +9,15 @@ import re
 
 from pvesim import call_params as params
 from pvesim import guest_options as options
-from pvesim import ops_backup, routes_access, routes_cluster, routes_ha, routes_storage
+from pvesim import (
+    ops_backup,
+    routes_access,
+    routes_cluster,
+    routes_ha,
+    routes_pools,
+    routes_storage,
+    routes_users,
+)
 from pvesim.routing import Route, need, route
 from pvesim.schema import BOOLEAN, COUNT, OPTIONAL_VMID, TEXT, Param, Params
 
@@ -31,6 +39,7 @@ _RESOURCES: Params = {"type": Param(enum=("vm", "storage", "node", "sdn"))}
 _TASK_LOG: Params = {"start": COUNT, "limit": COUNT, "download": BOOLEAN}
 _CONTENT: Params = {"content": TEXT, "vmid": OPTIONAL_VMID}
 _STORAGES: Params = {"content": TEXT, "enabled": BOOLEAN, "format": BOOLEAN, "storage": TEXT, "target": TEXT}
+_ROLES = need("/access", "Sys.Modify")
 _HA_SEE, _HA_DO = need("/", "Sys.Audit"), need("/", "Sys.Console")
 _TOKENS = "/access/users/{userid}/token"
 _NODE = "/nodes/{node}"
@@ -41,6 +50,26 @@ CLUSTER_ROUTES: tuple[Route, ...] = (
     route("GET /version", routes_cluster.version),
     route(f"GET {_NODE}/version", routes_cluster.version),
     route("GET /access/permissions", routes_cluster.permissions, {"path": TEXT, "userid": TEXT}),
+    route("GET /access/roles", routes_users.roles),
+    route("POST! /access/roles", routes_users.create_role, params.ROLE_CREATE, demands=_ROLES),
+    route("GET /access/roles/{roleid}", routes_users.role),
+    route("PUT! /access/roles/{roleid}", routes_users.update_role, params.ROLE_UPDATE, demands=_ROLES),
+    route("DELETE! /access/roles/{roleid}", routes_users.delete_role, demands=_ROLES),
+    route("GET /access/users", routes_users.users, {"enabled": BOOLEAN, "full": BOOLEAN}),
+    route("POST! /access/users", routes_users.create_user, params.USER_CREATE),
+    route("GET /access/users/{userid}", routes_users.user),
+    route("PUT! /access/users/{userid}", routes_users.update_user, params.USER_UPDATE),
+    route("DELETE! /access/users/{userid}", routes_users.delete_user),
+    route("GET /access/acl", routes_users.acl),
+    route("PUT! /access/acl", routes_users.update_acl, params.ACL_UPDATE),
+    route("GET /pools", routes_pools.index, params.POOL_LIST),
+    route("POST! /pools", routes_pools.create, params.POOL_CREATE),
+    route("PUT! /pools", routes_pools.update, params.POOL_UPDATE),
+    route("DELETE! /pools", routes_pools.delete, {"poolid": Param(required=True)}),
+    route("GET /pools/{poolid}", routes_pools.get, {"type": params.POOL_LIST["type"]},
+          demands=need("/pool/{poolid}", "Pool.Audit")),
+    route("PUT! /pools/{poolid}", routes_pools.update, params.POOL_UPDATE_OLD),
+    route("DELETE! /pools/{poolid}", routes_pools.delete),
     route(f"GET {_TOKENS}", routes_access.list_tokens),
     route(f"GET {_TOKENS}/{{tokenid}}", routes_access.get_token),
     route(f"POST! {_TOKENS}/{{tokenid}}", routes_access.create_token, _TOKEN),

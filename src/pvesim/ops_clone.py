@@ -27,7 +27,7 @@ from pvesim.properties import (
 )
 from pvesim.storage import Storage, Volume
 from pvesim.texts import Config, clean_tags
-from pvesim.wire import ApiError, Json, died, not_implemented
+from pvesim.wire import ApiError, Json, died, forbidden
 from pvesim.workers import Job, TaskError, Work, daemon_flock, fork, release
 
 FULL_S = 10.0
@@ -45,6 +45,7 @@ class Plan:
 
     source: Guest
     base: dict[str, str]
+    pool: str | None
     newid: int
     target: str
     full: bool
@@ -56,8 +57,7 @@ class Plan:
 def clone(m: Machine, call: Call) -> Steps[Json]:
     """POST /nodes/N/{qemu,lxc}/V/clone."""
     kind, newid = call.guest_type, int(call.params["newid"])
-    if "pool" in call.params:
-        raise not_implemented("POST", f"{call.path} with pool")
+    _allow(m, call, newid)
     source = m.guests.find(kind, call.node, call.vmid)
     if source is None:
         if kind == "qemu":
@@ -78,6 +78,19 @@ def clone(m: Machine, call: Call) -> Steps[Json]:
     return upid
 
 
+def _allow(m: Machine, call: Call, newid: int) -> None:
+    """The rights on the new number or its pool, and on the storage."""
+    pool = call.params.get("pool")
+    if not call.who.may("VM.Allocate", path=f"/vms/{newid}") and not (
+        pool is not None and call.who.may("VM.Allocate", path=f"/pool/{pool}")
+    ):
+        raise forbidden("")
+    if pool is not None:
+        m.tokens.access.need_pool(pool)
+    if "storage" in call.params:
+        call.who.need(f"/storage/{call.params['storage']}", "Datastore.AllocateSpace")
+
+
 def _plan(m: Machine, call: Call, source: Guest, newid: int) -> Plan:
     """The checks before the fork, in PVE's order."""
     kind = source.type
@@ -92,7 +105,9 @@ def _plan(m: Machine, call: Call, source: Guest, newid: int) -> Plan:
         raise died(f"no such cluster node '{target}'")
     storage = call.params.get("storage")
     full = call.flag("full") if "full" in call.params else not source.template
-    plan = Plan(source=source, base=base, newid=newid, target=target, full=full, storage=storage)
+    plan = Plan(
+        source=source, base=base, pool=call.params.get("pool"), newid=newid, target=target, full=full, storage=storage
+    )
     plan.values = _values(m, call, plan)
     _check_target(m, call, plan)
     for key, raw in base.items():
@@ -213,6 +228,7 @@ def _qemu_worker(job: Job, plan: Plan) -> Steps[None]:
         m.guests.write(guest, Config(values=plan.values | {"lock": "clone"}), job.hand)
         yield from job.work(1.0)
         m.guests.write(guest, Config(values=plan.values), job.hand)
+        m.tokens.access.put_in_pool(newid, plan.pool)
         if plan.target != job.node:
             m.guests.move(guest, plan.target)
     except (TaskError, ApiError) as error:
@@ -257,6 +273,7 @@ def _lxc_worker(job: Job, plan: Plan) -> Steps[None]:
         yield from _copy_disks(job, plan, filling)
         yield from job.work(1.0)
         m.guests.write(guest, Config(values=plan.values), job.hand)
+        m.tokens.access.put_in_pool(newid, plan.pool)
         if plan.target != job.node:
             m.guests.move(guest, plan.target)
         if plan.source.lock == "disk":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from pvesim.allocation import Filling, check_storages, fill, is_volume_key, unlogged
+from pvesim.config_rights import need as need_rights
 from pvesim.guest_options import known_option
 from pvesim.guests import Guest, Hand, keep_unused
 from pvesim.kernel import Steps, join, sleep
@@ -56,6 +57,7 @@ class Change:
                 raise bad_parameters({"delete": f"unknown option '{name}'"})
         if "tags" in self.values:
             self.values["tags"] = clean_tags(self.values["tags"])
+        need_rights(call.who, (kind, call.vmid, None), self.values, [*self.values, *self.delete, *self.revert])
 
 
 def put(m: Machine, call: Call) -> Steps[Json]:

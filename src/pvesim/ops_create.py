@@ -7,6 +7,7 @@ worker has finished, that stub is all there is, and a killed worker leaves it be
 from __future__ import annotations
 
 from pvesim.allocation import Filling, check_storages, fill, is_volume_key, take_back, unlogged
+from pvesim.config_rights import need as need_rights
 from pvesim.guests import Guest, Hand
 from pvesim.ha import PREFIX, Resource
 from pvesim.ha_rounds import keep_going
@@ -23,6 +24,7 @@ CREATE_S = 1.0
 TEMPLATE_S = 2.0
 STUB_FLOCK_S = 5.0
 CREATION = "creation-qemu=10.1.2"
+ROOT_ONLY_OPTIONS = ("lock", "args", "hookscript")
 NOT_STORED = frozenset({
     "vmid", "node", "start", "storage", "pool", "force", "unique", "bwlimit", "archive", "live-restore",
     "ostemplate", "password", "ssh-public-keys", "restore", "ignore-unpack-errors", "ha-managed",
@@ -46,6 +48,10 @@ def create(m: Machine, call: Call) -> Steps[Json]:
         return upid
     if call.flag("ha-managed"):
         call.who.need("/", "Sys.Console")
+    for name in ROOT_ONLY_OPTIONS:
+        if name in values:
+            raise died(f"only root can set '{name}' config")
+    need_rights(call.who, (kind, vmid, call.params.get("pool")), values, values)
     check_storages(Filling(m=m, guest_type=kind, node=call.node, vmid=vmid, log=unlogged), values)
     yield from reserve(m, call, kind, vmid)
     work = Work(

@@ -56,7 +56,7 @@ class Sim:
     def now(self) -> float:
         return self.world.now
 
-    def send(self, method: str, path: str, *, node: str = "pve1", header: str | None = HEADER, **params: Any) -> int:
+    def send(self, method: str, path: str, /, *, node: str = "pve1", header: str | None = HEADER, **params: Any) -> int:
         return self.submit(method, path, {key: str(value) for key, value in params.items()}, node, header)
 
     def submit(
@@ -89,7 +89,7 @@ class Sim:
             self._collect(due)
         return self.replies[ticket]
 
-    def call(self, method: str, path: str, **params: Any) -> Reply:
+    def call(self, method: str, path: str, /, **params: Any) -> Reply:
         return self.reply(self.send(method, path, **params))
 
     def get(self, path: str, **params: Any) -> Any:
@@ -112,7 +112,7 @@ class Sim:
             self.wait(0.1)
         raise AssertionError(f"{upid} still runs")
 
-    def task(self, method: str, path: str, **params: Any) -> str:
+    def task(self, method: str, path: str, /, **params: Any) -> str:
         """Do something that forks, and wait for its end."""
         return self.ended(self.call(method, path, **params).data)
 

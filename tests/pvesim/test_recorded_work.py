@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pvesim.driving import Sim
+from tests.pvesim.driving import HEADER, Sim
 from tests.pvesim.test_recordings import STORAGES
 
 SCENES = json.loads((Path(__file__).parent / "recordings" / "work.json").read_text(encoding="utf-8"))
@@ -43,7 +43,8 @@ def test_work(scene):
 
 def replay(sim, step):
     params = {key: filled(sim, str(value)) for key, value in step["params"].items()}
-    reply = sim.reply(sim.submit(step["method"], step["path"], params))
+    header = f"PVEAPIToken={step['token']}=s" if "token" in step else HEADER
+    reply = sim.reply(sim.submit(step["method"], step["path"], params, header=header))
     where = f"{step['method']} {step['path']} {params}"
     assert reply.refusal == (step["status"], step["reason"]), where
     assert reply.body.get("errors") == step.get("errors"), where
@@ -52,6 +53,8 @@ def replay(sim, step):
         assert sim.ended(reply.data) == step["exit"], where
         if "log" in step:
             assert log_of(sim, reply.data) == [line for line in step["log"] if not line.startswith(LOOSE_LINES)], where
+    elif "count" in step:
+        assert len(reply.data) == step["count"] or isinstance(reply.data, dict), where
     elif "data" in step:
         assert_like(reply.data, step["data"], where)
 
