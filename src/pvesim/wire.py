@@ -71,6 +71,11 @@ class Failure(Exception):
         super().__init__(text)
         self.text = text
 
+    @property
+    def in_task(self) -> str:
+        """Its text where a task ends with it."""
+        return self.text
+
 
 class ApiError(Failure):
     """A request that PVE refuses; `body` False means that the answer has an empty body."""

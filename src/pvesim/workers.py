@@ -224,7 +224,7 @@ def _final_line(job: Job, proc: Proc) -> str:
         job.log("TASK OK")
         return "OK"
     error = proc.error
-    text = error.text if error is not None else "simulator defect"
+    text = error.in_task if error is not None else "simulator defect"
     text = " ".join(text.rstrip("\n").split("\n"))
     job.log(f"TASK ERROR: {text}")
     return text
