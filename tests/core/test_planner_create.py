@@ -1,5 +1,7 @@
 """How guests come into being, and what is refused before anything is made."""
 
+from typing import Any
+
 import pytest
 
 from tests.core.planning import CONFIG, LXC, NODES, all_of, clone, diffs, kinds, mark, one, seen, template, want
@@ -98,7 +100,7 @@ def test_a_new_guest_is_put_into_its_pool_by_the_same_call():
 
 
 def test_a_clone_to_another_node_goes_by_way_of_its_source_where_disks_are_local():
-    there = {"node": NodeName("pve2")}
+    there: dict[str, Any] = {"node": NodeName("pve2")}
     local = one(clone(**there), template(), shared=frozenset({"nfs"}))
     assert (local.ops[0].node, "target" in local.ops[0].params) == ("pve1", False)
     assert "it is cloned there, and then moved to pve2" in local.notes[0]

@@ -1,5 +1,7 @@
 """Where a guest belongs: moved when its node differs, in the way that PVE has for it, never against `disruption`."""
 
+from typing import Any
+
 import pytest
 
 from tests.core.planning import CONFIG, LXC, NODES, SEEN, diffs, kinds, one, seen, want
@@ -8,8 +10,8 @@ from trueup.model.guests import Power, Restart
 from trueup.model.ids import NodeName
 from trueup.model.plan import Bucket
 
-THERE = {"node": NodeName("pve2")}
-FREE = {"restart": Restart.ALLOWED}
+THERE: dict[str, Any] = {"node": NodeName("pve2")}
+FREE: dict[str, Any] = {"restart": Restart.ALLOWED}
 
 
 def test_a_stopped_guest_is_moved_before_it_is_started():
