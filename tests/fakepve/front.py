@@ -1,8 +1,7 @@
 """fakepve as a process of its own, started by its own command, and a door that lets API tokens in.
 
 fakepve's command knows a password only, trueup knows API tokens only. The door takes a token, puts fakepve's ticket in
-its place, and passes everything else through as it is, in both directions, but for one thing: fakepve leaves the digest
-out of `pending`, which PVE gives there (12 of 12 recorded answers), so the door puts it in from `config`.
+its place, and passes everything else through as it is, in both directions.
 """
 
 import asyncio
@@ -13,7 +12,6 @@ import ssl
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,19 +111,7 @@ class FakePve:
         body = await request.read() or None
         async with self._session.request(request.method, url, data=body, headers=headers) as answer:
             passed = {name: answer.headers[name] for name in PASSED if name in answer.headers}
-            content = await answer.read()
-            if answer.status == HTTPStatus.OK and request.method == "GET" and request.path.endswith("/pending"):
-                content = await self._with_digest(str(url), content)
-            return web.Response(status=answer.status, reason=answer.reason, body=content, headers=passed)
-
-    async def _with_digest(self, url: str, content: bytes) -> bytes:
-        found = json.loads(content)
-        if any(row["key"] == "digest" for row in found["data"]):
-            raise AssertionError("fakepve gives the digest by now: let its answer through, and say so in the docs")
-        async with self._session.get(url.replace("/pending", "/config"), headers=self._headers) as answer:
-            config = (await answer.json())["data"]
-        found["data"].append({"key": "digest", "value": config["digest"]})
-        return json.dumps(found).encode()
+            return web.Response(status=answer.status, reason=answer.reason, body=await answer.read(), headers=passed)
 
     # -- for the tests ---------------------------------------------------------------------------------------------
 
