@@ -109,6 +109,8 @@ def _task_id(op: PlannedOp, what: TaskId) -> str:
 def _next_marker(op: PlannedOp, observed: Observed | None, stamp: Stamp) -> Marker:
     """The same uid with a higher counter for a guest of ours, a new uid for one that is to be made."""
     before = observed.marker if observed else None
+    if before is not None and markers.is_copy(before, op.vmid):
+        before = None  # a clone's or a restore's: two guests must not share a uid
     return Marker(
         uid=before.uid if before else stamp.uid,
         installation=stamp.installation,
