@@ -74,6 +74,8 @@ class Executor:
                 return fresh
             if self.stopping:
                 return NotNow(why="trueup was told to stop")
+            if await self._deck.journal.paused() & {"*", op.name}:
+                return NotNow(why="it is paused (`trueup resume`)")  # said while this waited for its turn
             prepared, view, send_by = await self._intend(op, fresh)
             view = await self._send(view, prepared, send_by)
             return await self._follow(view)

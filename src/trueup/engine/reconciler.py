@@ -17,7 +17,7 @@ from trueup.core.recovery import Watch
 from trueup.engine.backoff import Backoff
 from trueup.engine.contradictions import Contradictions
 from trueup.engine.deck import Deck
-from trueup.engine.executor import Ended, Executor, LeftOpen, NotNow
+from trueup.engine.executor import Ended, Executor, LeftOpen, NotNow, Outcome
 from trueup.engine.lanes import Lanes
 from trueup.engine.recoverer import Recoverer
 from trueup.engine.surveyor import Survey, Surveyor
@@ -51,6 +51,7 @@ class Reconciler:
         self._seen: dict[Vmid, Observed] = {}
         self._survey: Survey | None = None
         self.stopping = False
+        self._asked = False
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -106,10 +107,34 @@ class Reconciler:
     async def idle(self, timeout_s: float) -> None:
         """Wait so long, or until `wind_down`; begin the work of guests that waited for others as these get ready."""
         deadline = self._deck.clock.monotonic() + timeout_s
-        while not self.stopping and (left := deadline - self._deck.clock.monotonic()) > 0:
+        while not (self.stopping or self._asked) and (left := deadline - self._deck.clock.monotonic()) > 0:
             self._progress.clear()
             await self._progress_or(left)
             self._begin_waiting()
+        self._asked = False
+
+    def look_now(self) -> None:
+        """Somebody changed something that a pass should see: do not wait for the next one's time."""
+        self._asked = True
+        self._progress.set()
+
+    async def carry_out(self, op: PlannedOp, planned_on: Observed | None) -> Outcome:
+        """Carry out one operation that a person asked for, unless its guest is being worked on."""
+        if op.vmid in self._working:
+            return NotNow(why="it is being worked on just now; ask again in a moment")
+        ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        async def work() -> None:
+            try:
+                outcome = await self._executor.run(op, planned_on)
+            except BaseException:
+                ended.cancel()  # the group hears what it was
+                raise
+            if not ended.done():
+                ended.set_result(outcome)
+
+        self._spawn(op.vmid, work())
+        return await ended
 
     def wind_down(self) -> None:
         """Begin nothing more; what is at work goes on."""
