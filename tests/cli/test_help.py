@@ -47,7 +47,7 @@ def test_every_command_explains_itself(name: str) -> None:
 
 def test_version_and_completion() -> None:
     assert _run("--version").stdout.startswith("trueup ")
-    completed = _run(_TRUEUP_COMPLETE="bash_complete", COMP_WORDS="trueup re", COMP_CWORD="1")
+    completed = _run(_TRUEUP_COMPLETE="bash_complete", COMP_WORDS="trueup rec", COMP_CWORD="1")
     assert completed.stdout.split() == ["plain,recover"]
 
 

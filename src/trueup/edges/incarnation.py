@@ -17,7 +17,7 @@ from trueup.edges.parts import Credential, Parts
 from trueup.edges.settings import read_secret
 from trueup.engine.agent import Agent, Foundation, Incarnations
 from trueup.engine.surveyor import installation_of
-from trueup.model.errors import BadInput, require
+from trueup.model.errors import BadInput, JournalBusy, require
 from trueup.model.ids import TokenId
 from trueup.model.settings import SecretSource, Settings
 from trueup.ports import Journal, Pve, Reporter
@@ -40,6 +40,20 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
 async def journal_for_work(parts: Parts, settings: Settings) -> AsyncGenerator[Journal]:
     """Open the journal for writing and hold its lock. Raises JournalBusy, Corrupt, BadInput or JournalFailed."""
     journal = parts.journal(settings.store)
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+@asynccontextmanager
+async def journal_if_free(parts: Parts, settings: Settings) -> AsyncGenerator[Journal | JournalBusy]:
+    """The journal for writing, or the news that somebody else holds it. Raises Corrupt, BadInput or JournalFailed."""
+    try:
+        journal = parts.journal(settings.store)
+    except JournalBusy as busy:
+        yield busy
+        return
     try:
         yield journal
     finally:

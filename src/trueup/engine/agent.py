@@ -175,28 +175,39 @@ async def apply(reconciler: Reconciler, deck: Deck, load: Callable[[], Sequence[
     return Converged(plan=plan, failing=failing, left_open=len(await deck.journal.in_flight()))
 
 
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How the loop goes on: seconds between two passes, and whether it mends what it finds."""
+
+    interval_s: float
+    enforce: bool
+
+
 async def run(
     reconciler: Reconciler,
     deck: Deck,
     load: Callable[[], Sequence[Desired]],
     *,
-    interval_s: float,
-    enforce: bool,
+    interval_s: float = limits.INTERVAL_S,
+    enforce: bool = True,
+    pace: Callable[[], Pace] | None = None,
 ) -> None:
     """The daemon's loop, until `reconciler.wind_down` is called; what is at work then is waited for.
 
-    A cluster that cannot be read, or manifests that are broken, stop a pass, never the loop.
+    `pace` is asked before each pass, where it may change. A cluster that cannot be read, or manifests that are broken,
+    stop a pass, never the loop.
 
     Raises:
         Stale, JournalFailed: the journal refused a record.
     """
+    now = Pace(interval_s=interval_s, enforce=enforce)
     while not reconciler.stopping:
+        now = pace() if pace is not None else now
         try:
-            plan = await (reconciler.step(load()) if enforce else reconciler.look(load()))
-            deck.tell(What.PASS_ENDED, _summary(plan))
+            plan = await (reconciler.step(load()) if now.enforce else reconciler.look(load()))
+            deck.tell(What.PASS_ENDED, f"{'' if now.enforce else 'observing only: '}{_summary(plan)}")
         except (ReadFailed, BadInput) as error:
             deck.tell(What.ALARM, f"this pass was not made: {error}")
-        await reconciler.idle(interval_s)
+        await reconciler.idle(now.interval_s)
     await reconciler.tend()
 
 

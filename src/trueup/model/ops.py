@@ -265,15 +265,17 @@ class Released(msgspec.Struct, frozen=True, kw_only=True, tag="released"):
 
 
 class Paused(msgspec.Struct, frozen=True, kw_only=True, tag="paused"):
-    """People told the loop to leave these guests alone (empty = all of them)."""
+    """People told the loop to leave these guests alone (empty = all of them). `by` is who said so."""
 
     guests: tuple[str, ...] = ()
+    by: str = ""
 
 
 class Resumed(msgspec.Struct, frozen=True, kw_only=True, tag="resumed"):
     """The opposite of `Paused`."""
 
     guests: tuple[str, ...] = ()
+    by: str = ""
 
 
 SystemEvent = EpochTaken | TokenPlanned | TokenRetired | Adopted | Released | Paused | Resumed

@@ -10,10 +10,12 @@ import click
 
 from trueup.adapters.manifests import Manifests, refuse_emptied
 from trueup.edges import incarnation
+from trueup.edges.acts import Acts, at_the_socket
 from trueup.edges.cli.options import HELP, config_option
 from trueup.edges.cli.output import run_async
 from trueup.edges.log import Log, LogReporter, open_log
 from trueup.edges.parts import Parts
+from trueup.edges.reloading import Reloading
 from trueup.edges.stopping import Stopping
 from trueup.edges.systemd import Systemd
 from trueup.edges.web.health import Health, Phase, app
@@ -24,7 +26,7 @@ from trueup.model import limits
 from trueup.model.guests import Desired
 from trueup.model.ids import Vmid
 from trueup.model.notes import Note, What
-from trueup.model.settings import Mode, Settings
+from trueup.model.settings import Settings
 from trueup.ports import Journal, Reporter
 
 
@@ -34,8 +36,8 @@ from trueup.ports import Journal, Reporter
 def agent(parts: Parts, config: Path) -> int:
     """Recover, then keep the guests at their manifests, until SIGTERM or Ctrl-C.
 
-    Manifests are read anew on each pass; while they are broken, nothing is changed and the log says so. With
-    `[reconcile] mode = "observe"` it looks and tells, and changes nothing.
+    Manifests are watched, and read anew on each pass; while they are broken, nothing is changed and the log says so.
+    With `[reconcile] mode = "observe"` it looks and tells, and changes nothing. SIGHUP reads the settings anew.
     """
     settings = parts.settings(config)
     log = open_log(settings.log, parts.clock())
@@ -69,24 +71,21 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) 
             _beside(systemd.watchdog(clock), sources.refresh(journal, reporter)),
             incarnation.incarnation(parts, settings, journal, reporter, warn) as agent,
         ):
-            health.phase, health.epoch = Phase.RECOVERING, agent.deck.epoch
-            await agent.recover()
-            health.phase = Phase.LEADING
-            systemd.ready()
-            try:
-                await _keep(agent, sources.load, settings, stopping, lambda: _told(health, systemd, log.info))
-            finally:
-                health.phase = Phase.STOPPING
+            acts = Acts(agent.deck, sources.load)
+            async with at_the_socket(settings, acts):
+                health.phase, health.epoch = Phase.RECOVERING, agent.deck.epoch
+                await agent.recover()
+                health.phase = Phase.LEADING
+                systemd.ready()
+                try:
+                    reloading = Reloading(parts, settings, log)
+                    await _keep(agent, acts, reloading, stopping, lambda: _told(health, systemd, log.info))
+                finally:
+                    health.phase = Phase.STOPPING
     log.info("stopped")
 
 
-async def _keep(
-    agent: Agent,
-    load: Callable[[], Sequence[Desired]],
-    settings: Settings,
-    stopping: Stopping,
-    told: Callable[[], None],
-) -> None:
+async def _keep(agent: Agent, acts: Acts, reloading: Reloading, stopping: Stopping, told: Callable[[], None]) -> None:
     """Make passes until a signal; then let what is on the wire be answered, but not for ever."""
     async with agent.reconciler() as reconciler:
 
@@ -96,13 +95,9 @@ async def _keep(
             asyncio.get_running_loop().call_later(limits.AGENT_STOP_S, stopping.at_once)
 
         stopping.gently(wind_down)
-        await keep(
-            reconciler,
-            agent.deck,
-            load,
-            interval_s=settings.reconcile.interval_s,
-            enforce=settings.reconcile.mode is Mode.ENFORCE,
-        )
+        with acts.working(agent, reconciler), reloading.listening(reconciler.look_now):
+            async with _beside(reloading.watch(reconciler.look_now)):
+                await keep(reconciler, agent.deck, acts.load, pace=reloading.pace)
 
 
 def _told(health: Health, systemd: Systemd, say: Callable[[str], object]) -> None:

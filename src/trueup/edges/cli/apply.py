@@ -1,7 +1,6 @@
 """`trueup apply`: recover, plan, show, ask, do, and look whether it is so."""
 
 import sys
-from collections.abc import Sequence
 from contextlib import AsyncExitStack, redirect_stdout
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import msgspec
 
 from trueup.adapters.manifests import refuse_emptied
 from trueup.edges import incarnation
+from trueup.edges.acts import Acts, at_the_socket
 from trueup.edges.cli import plan_view, recovery_view, shapes
 from trueup.edges.cli.asking import Answer, ask, may_ask
 from trueup.edges.cli.options import HELP, config_option, json_option
@@ -22,7 +22,6 @@ from trueup.engine.agent import apply as converge
 from trueup.engine.recoverer import Report
 from trueup.model import limits
 from trueup.model.errors import BadInput
-from trueup.model.guests import Desired
 from trueup.model.plan import Bucket, Plan
 from trueup.model.settings import Settings
 
@@ -79,6 +78,8 @@ async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
             journal = await stack.enter_async_context(incarnation.journal_for_work(parts, settings))
             refuse_emptied(manifests, await journal.adopted())
             agent = await stack.enter_async_context(incarnation.incarnation(parts, settings, journal, reporter, warn))
+            acts = Acts(agent.deck, lambda: manifests.guests)
+            await stack.enter_async_context(at_the_socket(settings, acts))
             with reporter.drawing():
                 report = await agent.recover()
             _show_recovery(report, options)
@@ -89,7 +90,7 @@ async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
             if not _agreed(plan, report, options, stopping):
                 return Outcome(report=report, shown=plan, plan=plan, converged=None)
             with reporter.drawing():
-                converged = await _converge(agent, manifests.guests, options, stopping)
+                converged = await _converge(agent, acts, options, stopping)
             return Outcome(report=report, shown=plan, plan=converged.plan, converged=converged, stopped=stopping.asked)
 
 
@@ -109,7 +110,7 @@ async def _nothing_to_do(agent: Agent, plan: Plan, report: Report) -> bool:
     )
 
 
-async def _converge(agent: Agent, desired: Sequence[Desired], options: Options, stopping: Stopping) -> Converged:
+async def _converge(agent: Agent, acts: Acts, options: Options, stopping: Stopping) -> Converged:
     """Work until nothing more can be done, or until somebody says to stop."""
     async with agent.reconciler() as reconciler:
 
@@ -118,7 +119,8 @@ async def _converge(agent: Agent, desired: Sequence[Desired], options: Options, 
             reconciler.wind_down()
 
         stopping.gently(wind_down)
-        return await converge(reconciler, agent.deck, lambda: desired, once=options.once)
+        with acts.working(agent, reconciler):
+            return await converge(reconciler, agent.deck, acts.load, once=options.once)
 
 
 def _show_plan(plan: Plan, options: Options) -> None:

@@ -16,7 +16,18 @@ from trueup.edges.looking import LookingJournal
 from trueup.edges.parts import Parts
 from trueup.model.errors import BadInput, Corrupt
 from trueup.model.ids import OpId
-from trueup.model.ops import Adopted, EpochTaken, OpEvent, OpState, Record, Released, TokenPlanned, TokenRetired
+from trueup.model.ops import (
+    Adopted,
+    EpochTaken,
+    OpEvent,
+    OpState,
+    Paused,
+    Record,
+    Released,
+    Resumed,
+    TokenPlanned,
+    TokenRetired,
+)
 from trueup.model.settings import Settings
 
 _FOLLOW_S: Final = 0.5
@@ -118,6 +129,10 @@ def _system(event: object) -> str:
             return f"Guest {vmid} is ours from here on (marker {uid})."
         case Released(vmid=vmid):
             return f"Guest {vmid} is gone, or no longer ours."
+        case Paused(guests=guests, by=by):
+            return f"Paused: {', '.join(guests) or 'everything'}{f', by {by}' if by else ''}."
+        case Resumed(guests=guests, by=by):
+            return f"Resumed: {', '.join(guests) or 'everything'}{f', by {by}' if by else ''}."
         case _:
             return type(event).__name__
 

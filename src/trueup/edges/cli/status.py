@@ -25,7 +25,7 @@ from trueup.model.guests import Power
 from trueup.model.ids import Vmid
 from trueup.model.ops import EpochTaken, OpView
 from trueup.model.plan import Bucket, GuestPlan
-from trueup.model.settings import Settings
+from trueup.model.settings import Mode, Settings
 
 EXIT_NOT_IN_SYNC: Final = 2
 
@@ -59,6 +59,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: tuple[OpView, ...]
     leader: Leader | None
     paused: tuple[str, ...]
+    mode: str = Mode.ENFORCE.value
     problems: tuple[str, ...] = ()
 
     @property
@@ -99,6 +100,7 @@ async def _status(parts: Parts, settings: Settings) -> Status:
             in_flight=tuple(sorted(in_flight, key=lambda op: (op.unresolved is None, op.started_at_ms))),
             leader=_leader(parts, settings, epochs),
             paused=tuple(sorted(await journal.paused())),
+            mode=settings.reconcile.mode.value,
             problems=problems,
         )
 
@@ -197,6 +199,7 @@ def _json(found: Status) -> Json:
         "unresolved": shapes.ops(found.unresolved),
         "leader": {"epoch": leader.epoch, "holder": leader.holder, "alive": leader.alive} if leader else None,
         "paused": list(found.paused),
+        "mode": found.mode,
         "problems": list(found.problems),
     }
 
@@ -226,6 +229,10 @@ def _show(found: Status) -> None:
     counts = [(name, sum(1 for guest in found.guests if guest.sync == name)) for name in _COLOR]
     click.echo(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts if count) or "no guests")
     click.echo(_leader_line(found.leader))
+    if found.mode == Mode.OBSERVE.value:
+        click.echo(
+            f"{click.style('Observe mode', fg='cyan', bold=True)}: the agent shows differences, changes nothing."
+        )
     if found.paused:
         click.echo(f"Paused: {'everything' if '*' in found.paused else ', '.join(found.paused)}")
 
