@@ -141,6 +141,15 @@ def test_the_moment_of_a_lost_answer_is_over_once_somebody_judges_it() -> None:
     assert not lost.near(_seen(_after(OpState.TASK_RUNNING, upid="u")), 101)
 
 
+def test_a_blow_aims_at_a_guest_whose_turn_is_still_to_come() -> None:
+    late = blows.BLOWS[1]
+    assert late.aim(_seen()) == 102
+    assert late.aim(_seen(op(Kind.CONFIGURE, vmid=102))) == 101
+    assert late.aim(_seen(_after(OpState.FAILED))) == 102
+    assert late.aim(_seen(), tried=102) == 101
+    assert late.aim(_seen(), tried=103) is None
+
+
 def _seen(*ops, pending: frozenset[str] = frozenset()) -> Seen:
     guest = SimGuest(type="qemu", vmid=101, node="pve1", status="running")
     return Seen(now_ms=5_000, at_s=1.0, guests={101: guest}, ended=frozenset(), pending=pending, ops=ops, epoch=2)

@@ -13,9 +13,16 @@ from trueup.edges.demo.sight import Seen
 from trueup.model.ops import Kind, OpState, OpView
 
 LATE_S: Final = 12.0
-"""How long the late request stays on its way: longer than a new agent takes to come up and to raise its fence."""
+"""How long the late request stays on its way, at the least."""
+
+LATE_STARTS: Final = 4.0
+"""And how many times as long as an agent takes to come up here: the new one is to raise its fence meanwhile."""
+
+LATE_MOST_S: Final = 60.0
+"""But no longer than anybody would watch."""
 
 _LINGER_S: Final = 0.5
+_SLOW_S: Final = 2.5
 _SOURCE: Final = {103: 9000, 104: 9001}
 
 Accident = Mapping[str, str | int | float]
@@ -25,18 +32,20 @@ Accident = Mapping[str, str | int | float]
 class Blow(msgspec.Struct, frozen=True, kw_only=True):
     """One act.
 
-    `aims` are the guests that it may be about, in the order in which it is tried. `accident` (of the kind `fault`) is
-    ordered from the simulator, for a guest, before the agent that meets it is started. `near` tells that the moment is
-    about to come: from then on the agent runs in slices of a few milliseconds. `now` is the moment. `dead_until` is
-    what PVE does meanwhile before the next agent is started.
+    `aims` are the guests that it may be about, in the order in which it is tried, and `kind` what is done to them.
+    `accident` (of the kind `fault`) is ordered from the simulator, for a guest and for so many seconds where it takes
+    any, before the agent that meets it is started. `near` tells that the moment is about to come: from then on the
+    agent runs in slices of a few milliseconds. `now` is the moment. `dead_until` is what PVE does meanwhile before the
+    next agent is started.
     """
 
     title: str
     text: str
     why: str
     aims: tuple[int, ...] = (0,)
+    kind: Kind | None = None
     fault: str = ""
-    accident: Callable[[int], Accident] | None = None
+    accident: Callable[[int, float], Accident] | None = None
     near: Callable[[Seen, int], bool] = lambda _seen, _vmid: False
     now: Callable[[Seen, int], bool]
     dead_until: Callable[[Seen, Sequence[OpView]], bool] = lambda _seen, _left: True
@@ -45,6 +54,12 @@ class Blow(msgspec.Struct, frozen=True, kw_only=True):
     def is_late(self) -> bool:
         """Whether its accident holds the request back."""
         return self.fault == "late"
+
+    def aim(self, seen: Seen, tried: int = 0) -> int | None:
+        """The next guest to aim at, after `tried`: one whose operation is still to come. None if there is none."""
+        begun = {op.intent.vmid for op in seen.ops if op.intent.kind is self.kind and op.state is not OpState.FAILED}
+        left = self.aims[self.aims.index(tried) + 1 :] if tried else self.aims
+        return next((vmid for vmid in left if vmid not in begun), None)
 
 
 def unanswered(seen: Seen, kind: Kind, vmid: int) -> bool:
@@ -55,8 +70,14 @@ def unanswered(seen: Seen, kind: Kind, vmid: int) -> bool:
 
 
 def _clones(seen: Seen, _vmid: int) -> bool:
+    """Two clones at work, and something has been done; on a machine too slow for that, any clone."""
+    clones = seen.at_work(Kind.CLONE)
     ended = any(op.state is OpState.SUCCEEDED for op in seen.ops)
-    return ended and len(seen.at_work(Kind.CLONE)) > 1
+    return (ended and len(clones) > 1) or _older(clones, seen, _SLOW_S)
+
+
+def _older(ops: Sequence[OpView], seen: Seen, seconds: float) -> bool:
+    return any(seen.now_ms - op.started_at_ms > seconds * 1000 for op in ops)
 
 
 def _a_clone_has_ended(seen: Seen, left: Sequence[OpView]) -> bool:
@@ -65,8 +86,7 @@ def _a_clone_has_ended(seen: Seen, left: Sequence[OpView]) -> bool:
 
 def _starts(seen: Seen, _vmid: int) -> bool:
     starts = seen.at_work(Kind.START)
-    since_ms = min((op.started_at_ms for op in starts), default=seen.now_ms)
-    return len(starts) > 1 or seen.now_ms - since_ms > _LINGER_S * 1000
+    return len(starts) > 1 or _older(starts, seen, _LINGER_S)
 
 
 def _unanswered(kind: Kind) -> Callable[[Seen, int], bool]:
@@ -87,11 +107,17 @@ BLOWS: Final = (
     ),
     Blow(
         title="Killed with a request on its way, and the request is late",
-        text=f"A stalled daemon holds a config write of the agent back for {LATE_S:.0f} s. The agent dies meanwhile.",
+        text="A stalled daemon holds a config write of the agent back. The agent dies meanwhile.",
         why="its request still on the way to PVE",
         aims=(102, 101, 104, 103),
+        kind=Kind.CONFIGURE,
         fault="late",
-        accident=lambda vmid: {"fault": "late", "method": "POST", "path": f"/qemu/{vmid}/config$", "delay_s": LATE_S},
+        accident=lambda vmid, late_s: {
+            "fault": "late",
+            "method": "POST",
+            "path": f"/qemu/{vmid}/config$",
+            "delay_s": late_s,
+        },
         near=_unanswered(Kind.CONFIGURE),
         now=_met("late", Kind.CONFIGURE),
     ),
@@ -106,8 +132,9 @@ BLOWS: Final = (
         text="PVE begins a clone, but its answer is lost, and the agent dies: nobody was ever told the task's id.",
         why="the answer of PVE lost",
         aims=(103, 104),
+        kind=Kind.CLONE,
         fault="reply_lost",
-        accident=lambda vmid: {"fault": "reply_lost", "method": "POST", "path": f"/qemu/{_SOURCE[vmid]}/clone$"},
+        accident=lambda vmid, _: {"fault": "reply_lost", "method": "POST", "path": f"/qemu/{_SOURCE[vmid]}/clone$"},
         near=_unanswered(Kind.CLONE),
         now=_met("reply_lost", Kind.CLONE),
     ),

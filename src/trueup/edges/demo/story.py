@@ -9,7 +9,7 @@ import msgspec
 
 from trueup.adapters.sim_control import Mutation
 from trueup.edges.demo import claims, findings
-from trueup.edges.demo.blows import BLOWS, LATE_S, Blow
+from trueup.edges.demo.blows import BLOWS, LATE_MOST_S, LATE_S, LATE_STARTS, Blow
 from trueup.edges.demo.cast import CAST
 from trueup.edges.demo.claims import Claim
 from trueup.edges.demo.findings import Finding
@@ -27,6 +27,8 @@ _DEAD_S: Final = 2.0
 """The agent stays dead at least so long: long enough to see that PVE works on without it."""
 
 _PATIENCE_S: Final = 120.0
+_REFUSED_S: Final = 2.0
+"""After so long, a request that has no task has been refused at once."""
 
 
 class DemoFailed(TrueupError):
@@ -51,11 +53,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Late(msgspec.Struct, kw_only=True):
-    """The request that is late: its operation, when to begin to look for it, how it was judged, and its arrival."""
+    """The request that is late: its operation, by how much, how it was judged, and its arrival.
+
+    `since_s` is when it was sent, `first_s` when its row was first seen; `row` is set once its outcome shows.
+    """
 
     op: OpView
-    due_s: float
+    late_s: float
+    since_s: float
     verdict: str = ""
+    first_s: float = 0.0
     row: Mutation | None = None
 
 
@@ -68,6 +75,8 @@ class Story:
         self._teller = teller
         self._agent: Agent | None = None
         self._idle = Phase.DEAD
+        self._aim = 0
+        self._late_s = LATE_S
         self._codes: list[int] = []
         self._lost: list[int] = []
         self._counts: list[Mapping[str, int]] = []
@@ -108,29 +117,39 @@ class Story:
         self._lost.append(len(left))
         if blow.is_late:
             op = next(op for op in left if op.intent.kind is Kind.CONFIGURE and op.intent.vmid == vmid)
-            self._late = _Late(op=op, due_s=seen.at_s + LATE_S / 2)
+            self._late = _Late(op=op, late_s=self._late_s, since_s=seen.at_s)
         self._teller.killed(agent.pid, blow.why, left)
         return left
 
     async def _moment(self, agent: Agent, blow: Blow) -> int:
         """Watch until the moment has come for one of the guests aimed at; the agent is then stopped."""
         deadline = self._stage.clock.monotonic() + _PATIENCE_S
-        aims = iter(blow.aims)
-        vmid = next(aims)
+        vmid = self._aim
         while self._stage.clock.monotonic() < deadline:
             seen = await self._look()
             if blow.near(seen, vmid) or blow.now(seen, vmid):
-                if await self._slow_motion(agent, blow, vmid):
+                if await self._slow_motion(agent, blow, vmid, deadline):
                     return vmid
             elif blow.accident and blow.fault not in seen.pending:
-                vmid = await self._again(blow, next(aims, None))
+                self._teller.say("That time the agent found out while it lived. Once more.")
+                vmid = await self._order(blow, seen, vmid)
             self._must_live(agent)
             await self._stage.clock.sleep(_FAST_S if blow.accident else _PACE_S)
         raise DemoFailed(what=f"the moment of {blow.title!r} did not come")
 
-    async def _slow_motion(self, agent: Agent, blow: Blow, vmid: int) -> bool:
+    async def _order(self, blow: Blow, seen: Seen, tried: int = 0) -> int:
+        """Order the accident of a blow for the next guest that it may be about."""
+        if blow.accident is None:
+            return 0
+        vmid = blow.aim(seen, tried)
+        if vmid is None:
+            raise DemoFailed(what=f"the agent was too quick for {blow.title!r}")
+        await self._stage.sim.arrange(**blow.accident(vmid, self._late_s))
+        return vmid
+
+    async def _slow_motion(self, agent: Agent, blow: Blow, vmid: int, deadline: float) -> bool:
         """Let the agent go on in slices, and look in between; whether the moment came. The agent is then stopped."""
-        while True:
+        while self._stage.clock.monotonic() < deadline:
             agent.halt()
             try:
                 seen = await self._stage.sight.look()
@@ -143,14 +162,7 @@ class Story:
                 return False
             await self._stage.clock.sleep(_SLICE_S)
             self._must_live(agent)
-
-    async def _again(self, blow: Blow, vmid: int | None) -> int:
-        """The living agent was quicker: it has found out by itself. Order the accident for another guest."""
-        if vmid is None or blow.accident is None:
-            raise DemoFailed(what=f"the agent was too quick for {blow.title!r}")
-        self._teller.say("That time the agent found out while it lived. Once more.")
-        await self._stage.sim.arrange(**blow.accident(vmid))
-        return vmid
+        return False
 
     async def _dead(self, blow: Blow, left: Sequence[OpView]) -> None:
         """Nobody is there. PVE works on."""
@@ -165,15 +177,19 @@ class Story:
 
     async def _begin(self, blow: Blow | None, left: Sequence[OpView]) -> Agent:
         """Start an agent that will meet this blow, and tell what it finds out about what was left in flight."""
-        if blow is not None and blow.accident is not None:
-            await self._stage.sim.arrange(**blow.accident(blow.aims[0]))
+        if blow is not None:
+            self._aim = await self._order(blow, await self._look())
+        began = self._stage.clock.monotonic()
         agent = await self._stage.agent(self._teller.heard)
         self._agent = agent
         while not agent.recovered.is_set():
             self._must_live(agent)
             await self._look()
             await self._stage.clock.sleep(_FAST_S if blow and blow.accident else _PACE_S)
-        if left:
+        if not left:
+            came_up_s = self._stage.clock.monotonic() - began
+            self._late_s = min(LATE_MOST_S, max(LATE_S, LATE_STARTS * came_up_s))
+        else:
             found = await self._findings(left)
             self._counts.append(findings.counted(found))
             self._teller.found(found, self._counts[-1])
@@ -209,7 +225,7 @@ class Story:
     async def _look(self) -> Seen:
         await self._stage.open_journal()
         seen = await self._stage.sight.look()
-        if self._late is not None and self._late.row is None and seen.at_s > self._late.due_s:
+        if self._late is not None and self._late.row is None and seen.at_s > self._late.since_s + self._late.late_s / 2:
             await self._arrival(self._late, seen)
         self._teller.look(seen, self._player())
         return seen
@@ -222,15 +238,15 @@ class Story:
 
     async def _arrival(self, late: _Late, seen: Seen) -> None:
         """Whether the late request has arrived, and what came of it."""
-        intent = late.op.intent
-        for row in await self._stage.sight.mutations():
-            same = row.path.endswith(f"/{intent.vmid}/config") and row.params.get("digest") == intent.digest
-            if same and row.method == intent.method and (row.upid is None or row.upid in seen.ended):
-                late.row = row
-                came = "and changed the guest" if row.effect else "and PVE refused it: the fence stands"
-                name = findings.name_of(late.op)
-                self._teller.say(f"The late request of act 2 ({name}) arrived only now, {came}.")
-                return
+        row = _row_of(late.op, await self._stage.sight.mutations())
+        if row is None:
+            return
+        late.first_s = late.first_s or seen.at_s
+        if row.upid not in seen.ended and seen.at_s - late.first_s < _REFUSED_S:
+            return  # PVE is at work on it; what is refused at once never gets a task
+        late.row = row
+        came = "and changed the guest" if row.effect else "and PVE refused it: the fence stands"
+        self._teller.say(f"The late request of act 2 ({findings.name_of(late.op)}) arrived only now, {came}.")
 
     async def _until(self, done: Callable[[Seen], bool], otherwise: str) -> None:
         deadline = self._stage.clock.monotonic() + _PATIENCE_S
@@ -262,7 +278,7 @@ class Story:
                 held=recovery["adopted"] > 0,
                 detail=f"{recovery['adopted']} found by searching",
             ),
-            _late_one(self._late),
+            _late_one(self._late, mutations),
             Claim(text="The journal is sound", held=journal_ok, detail=f"{records} records, all hashes right"),
         )
         return Outcome(
@@ -284,6 +300,16 @@ class Story:
         code, out = await self._stage.ask("journal", "verify", "--json")
         found = _parsed(out, "journal verify")
         return code == 0 and found.get("ok") is True, int(found.get("records", 0))
+
+
+def _row_of(op: OpView, mutations: Sequence[Mutation]) -> Mutation | None:
+    """The request of this config write, which its digest tells from all others."""
+    intent = op.intent
+    for row in mutations:
+        same = row.path == intent.path and row.params.get("digest") == intent.digest
+        if same and row.method == intent.method:
+            return row
+    return None
 
 
 def _parsed(out: str, what: str) -> dict[str, Any]:
@@ -336,15 +362,14 @@ def _recovery_first(early: Sequence[str]) -> Claim:
     )
 
 
-def _late_one(late: _Late | None) -> Claim:
-    if late is None or late.row is None:
+def _late_one(late: _Late | None, mutations: Sequence[Mutation]) -> Claim:
+    row = _row_of(late.op, mutations) if late else None
+    if late is None or row is None:
         return Claim(text="A request arrived after its sender's death", held=False, detail="it did not")
     if late.verdict == "resumed":
-        return Claim(
-            text="A late request arrived before its fence, and was counted as done", held=late.row.effect is True
-        )
+        return Claim(text="A late request arrived before its fence, and was counted as done", held=row.effect is True)
     return Claim(
-        text=f"A request that arrived {LATE_S:.0f} s late, after its operation was closed, changed nothing",
-        held=not late.row.effect and late.verdict == "rolled_back",
+        text=f"A request that arrived {late.late_s:.0f} s late, after its operation was closed, changed nothing",
+        held=not row.effect and late.verdict == "rolled_back",
         detail="PVE itself refused it",
     )
