@@ -16,6 +16,7 @@ quick = settings(
 
 WORDS = st.sampled_from(
     ["kind", "name", "vmid", "node", "power", "source", "config", "labels", "disruption", "restart", "window",
+     "Defaults", "vmids", "snapshots", "backups", "schedule", "keep", "ignore", "pool", "cipassword", "file", "sshkeys",
      "after", "VirtualMachine", "Container", "clone", "template", "101", "0101", "no", "~", "true", "tags", "net0",
      "description", "<<", "&a", "*a", "!!str", "!x", "[", "]", "{", "}", ":", ",", "-", "\n", "  ", "\t", "'", '"', "|",
      "---\n", "#", ": ", "- ", "? ", "\ufeff", "\x85", "\u2028", "é", "1:2", "%YAML 1.2\n",
@@ -56,7 +57,10 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10) | WORDS, inner, max_size=4),
     max_leaves=12,
 )
-KEYS = st.sampled_from(["kind", "name", "vmid", "node", "power", "source", "config", "labels", "disruption", "after"])
+KEYS = st.sampled_from(
+    ["kind", "name", "vmid", "node", "power", "source", "config", "labels", "disruption", "after", "template", "pool",
+     "snapshots", "backups", "ignore", "vmids"]
+)  # fmt: skip
 
 
 @quick
@@ -65,3 +69,12 @@ def test_well_formed_nonsense(tmp_path, document):
     yaml = pytest.importorskip("yaml")
     base = {"kind": "VirtualMachine", "name": "a", "vmid": 101, "node": "p"}
     check(tmp_path, yaml.safe_dump({**base, **document}, allow_unicode=True).encode(errors="surrogatepass"))
+
+
+@quick
+@given(st.dictionaries(KEYS, VALUES, max_size=10), st.dictionaries(KEYS, VALUES, max_size=6))
+def test_well_formed_nonsense_under_nonsensical_defaults(tmp_path, document, defaults):
+    yaml = pytest.importorskip("yaml")
+    base = {"kind": "VirtualMachine", "name": "a", "vmid": 101, "node": "p"}
+    both = [{**defaults, "kind": "Defaults"}, {**base, **document}]
+    check(tmp_path, yaml.safe_dump_all(both, allow_unicode=True).encode(errors="surrogatepass"))

@@ -454,9 +454,14 @@ def test_a_thousand_manifests_load_in_about_a_second_and_again_at_once(folder):
 
 def test_the_schema_says_what_the_loader_says():
     schema = manifest_schema()
-    assert schema["required"] == ["kind", "name", "vmid", "node"]
-    assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == {
-        "kind", "name", "vmid", "node", "power", "source", "config", "labels", "disruption", "after",
-    }  # fmt: skip
-    assert schema["properties"]["vmid"]["minimum"] == 100
+    guest, defaults = schema["$defs"]["Guest"], schema["$defs"]["Defaults"]
+    assert schema["required"] == ["kind"]
+    assert guest["required"] == ["kind", "name", "vmid", "node"]
+    assert defaults["required"] == ["kind"]
+    assert guest["additionalProperties"] is False
+    shared = {"kind", "power", "config", "labels", "disruption", "template", "pool", "snapshots", "backups", "ignore"}
+    assert set(guest["properties"]) == shared | {"name", "vmid", "node", "source", "after"}
+    assert set(defaults["properties"]) == shared | {"vmids"}
+    assert guest["properties"]["vmid"]["minimum"] == 100
+    assert guest["properties"]["snapshots"]["anyOf"][0] == {"$ref": "#/$defs/SnapshotsForm"}
+    assert "SnapshotsForm" in schema["$defs"]

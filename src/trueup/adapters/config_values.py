@@ -3,13 +3,15 @@
 PVE keeps text, so a value is passed on **as it was written**: `0x10de`, `01:02:03:04:05:06` and `1.50` are not numbers
 to be spelled anew, whatever YAML 1.1 reads from them. Three things are translated: true and false (and yes, no, on and
 off, where PVE means a truth value) become 1 and 0, a list is joined as PVE joins that list, and null deletes the key.
-Keys that are trueup's own or that PVE keeps for itself are refused with the reason.
+Keys that are trueup's own or that PVE keeps for itself are refused with the reason. A password is not written here but
+named by its file: manifests stand in version control.
 """
 
 import re
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -49,7 +51,7 @@ REFUSED: Final = MappingProxyType(
         "node": _AT_TOP.format("node"),
         "lock": "only root may set it, and only to clear up by hand",
         "digest": "PVE computes it",
-        "template": "turning a guest into a template is an operation of its own, and cannot be undone",
+        "template": _AT_TOP.format("template"),
         "meta": "PVE writes it at creation; it tells a guest from its successor",
         "vmgenid": "PVE makes it; it tells a guest from a restored copy",
         **dict.fromkeys(
@@ -61,7 +63,7 @@ REFUSED: Final = MappingProxyType(
         "archive": "the backup is the source: write `source: {archive: …}`",
         "restore": "a backup is restored by `source: {archive: …}`",
         "start": "write `power: running`",
-        "pool": "membership in a pool is not part of the config",
+        "pool": _AT_TOP.format("pool"),
         "password": "a manifest is no place for a password, and PVE takes it at creation only",
         "ssh-public-keys": "PVE takes it at creation only and does not show it afterwards",
         **dict.fromkeys(
@@ -78,11 +80,31 @@ REFUSED: Final = MappingProxyType(
 _UNUSED: Final = re.compile(r"unused[0-9]+", re.ASCII)
 
 
+IN_FILES: Final = frozenset({"cipassword"})
+"""Keys whose value stands in a file of its own: `{file: PATH}`."""
+
+_HASHED: Final = re.compile(r"\$[0-9a-z]+\$\S+", re.ASCII)
+_SSH_KEY: Final = re.compile(r"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+ +[A-Za-z0-9+/]+={0,2}(?: .*)?")
+_ENCODED: Final = re.compile(r"[A-Za-z0-9%._~@*+-]*%20[A-Za-z0-9%._~@*+-]*", re.ASCII)
+
+
+class SecretFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a secret stands, as it was written, and the place in the manifest that says so."""
+
+    name: str
+    line: int
+    column: int
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The values by key, in the form of `Desired.config`; and the user's own description (None = not ours)."""
+    """The values by key, in the form of `Desired.config`; and the user's own description (None = not ours).
+
+    `secrets` are keys whose value is still to be read from a file.
+    """
 
     values: dict[str, str | dict[str, str]]
     description: str | None
+    secrets: dict[str, SecretFile] = {}
 
 
 def read_config(node: MapNode, tell: Tell) -> Config:
@@ -91,15 +113,52 @@ def read_config(node: MapNode, tell: Tell) -> Config:
         tell(node, f"more than {limits.CONFIG_KEYS_MAX} config keys", "remove those that PVE fills in by itself")
         return Config(values={}, description=None)
     values: dict[str, str | dict[str, str]] = {}
+    secrets: dict[str, SecretFile] = {}
     description: str | None = None
     for key, value in node.entries:
         if key.text == "description":
             description = _description(value, tell)
+        elif key.text in IN_FILES and not (isinstance(value, Scalar) and is_null(value)):
+            if isinstance(value, Scalar) and _HASHED.fullmatch(value.text):
+                values[key.text] = value.text
+            elif (found := _secret_file(key.text, value, tell)) is not None:
+                secrets[key.text] = found
+        elif key.text == "sshkeys" and not (isinstance(value, Scalar) and is_null(value)):
+            values[key.text] = _ssh_keys(value, tell)
         elif _allowed(key, tell) and (read := _value(key.text, value, tell)) is not None:
             values[key.text] = read
             if key.text == "protection" and read in {"", "0"}:
                 tell(key, "'protection' cannot be lifted by a manifest", "a signed destroy lifts it; leave the key out")
-    return Config(values=values, description=description)
+    return Config(values=values, description=description, secrets=secrets)
+
+
+def _secret_file(key: str, node: Node, tell: Tell) -> SecretFile | None:
+    inner = node.get("file") if isinstance(node, MapNode) and len(node.entries) == 1 else None
+    if not isinstance(inner, Scalar) or is_null(inner) or not inner.text or _CONTROL.search(inner.text):
+        remedy = f"write {key}: {{file: PATH}}, relative to this manifest, and keep that file out of version control"
+        tell(node, f"{key!r} is no value that may stand in a manifest", remedy)
+        return None
+    return SecretFile(name=inner.text, line=inner.line, column=inner.column)
+
+
+def _ssh_keys(node: Node, tell: Tell) -> str:
+    """Public keys, one a line, as `authorized_keys` has them; PVE's own spelling, percent-encoded, is taken too."""
+    items = node.items if isinstance(node, ListNode) else (node,)
+    keys: list[str] = []
+    for item in items:
+        if not isinstance(item, Scalar):
+            tell(item, "a public key must be a text", "write one key a line, or one for each item")
+            continue
+        text = unquote(item.text) if _ENCODED.fullmatch(item.text) else item.text
+        for line in (line.strip() for line in text.splitlines()):
+            if not line or line.startswith("#"):
+                continue
+            if _SSH_KEY.fullmatch(line) is None or _CONTROL.search(line):
+                tell(item, f"{line[:40]!r} is no public SSH key", "write it as in authorized_keys: TYPE KEY COMMENT")
+            keys.append(line)
+    if len(keys) > limits.SSH_KEYS_MAX or sum(map(len, keys)) > limits.CONFIG_VALUE_MAX:
+        tell(node, "more public keys than PVE takes", f"leave at most {limits.SSH_KEYS_MAX}")
+    return "\n".join(keys)
 
 
 def _allowed(key: Scalar, tell: Tell) -> bool:

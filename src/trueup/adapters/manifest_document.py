@@ -1,19 +1,55 @@
-"""From one file's YAML to the guests that it declares, or to complaints at their places."""
+"""From a file's YAML to the guests that it declares and to its folder's defaults, or to complaints at their places."""
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, TypeGuard, TypeVar, cast
 
 import msgspec
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from trueup.adapters.complaints import Complaint, Wanted, complaints
 from trueup.adapters.complaints import Path as KeyPath
 from trueup.adapters.config_values import REFUSED, TRUTHS, Config, read_config
-from trueup.adapters.manifest_form import KNOWN, ManifestForm, SourceForm, WindowForm
-from trueup.adapters.yaml_positions import ListNode, MapNode, Node, Scalar, is_null, place, read_documents
+from trueup.adapters.manifest_defaults import (
+    KIND,
+    NONE,
+    Defaults,
+    SecretPlace,
+    for_guest,
+    handed_down,
+    merged,
+    merged_config,
+    merged_secrets,
+    outside,
+    parse_ranges,
+)
+from trueup.adapters.manifest_files import Found
+from trueup.adapters.manifest_form import (
+    KNOWN,
+    KNOWN_IN_DEFAULTS,
+    NEVER_DEFAULTS,
+    DefaultsForm,
+    ManifestForm,
+    SourceForm,
+    WindowForm,
+)
+from trueup.adapters.yaml_positions import Documents, ListNode, MapNode, Node, Scalar, is_null, place, read_documents
 from trueup.model.errors import BadInput
-from trueup.model.guests import Archive, Clone, ContainerTemplate, Desired, Empty, Power, Source
-from trueup.model.ids import GuestType, NodeName, Vmid
+from trueup.model.guests import (
+    Archive,
+    BackupPolicy,
+    Clone,
+    ContainerTemplate,
+    Desired,
+    Empty,
+    Power,
+    SnapshotPolicy,
+    Source,
+)
+from trueup.model.ids import VMID_MAX, VMID_MIN, GuestType, NodeName, Vmid
+
+Form = TypeVar("Form", bound=BaseModel)
 
 _TYPES: Final = {"VirtualMachine": GuestType.QEMU, "Container": GuestType.LXC}
 _INT_DIGITS_MAX: Final = 18
@@ -25,12 +61,18 @@ _PVE_KEYS: Final = frozenset(
 
 
 class ParsedGuest(msgspec.Struct, frozen=True, kw_only=True):
-    """A guest with the places of its keys ('' = the guest itself; config's are `config.net0`) and of its `after`."""
+    """A guest with the places of its keys ('' = the guest itself; config's are `config.net0`) and of its `after`.
+
+    `inherited` are the places of keys that the folder's defaults give. `secrets` are config keys whose value is in a
+    file, which is read at every load.
+    """
 
     desired: Desired
     file: str
     positions: Mapping[str, tuple[int, int]]
     after: tuple[tuple[str, int, int], ...]
+    inherited: Mapping[str, str] = {}
+    secrets: Mapping[str, SecretPlace] = {}
 
     def at(self, key: str) -> str:
         """file:line:column of a key."""
@@ -46,61 +88,140 @@ class ParsedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_file(text: str, shown: str) -> ParsedFile:
-    """Read one file's text; `shown` is what messages call it. Never raises for what the text says."""
-    documents = read_documents(text, shown)
+    """Read one file's text by itself, without any folder's defaults; `shown` is what messages call it."""
+    return parse_guests(read_documents(text, shown), Found(path=Path(shown), shown=shown), NONE)
+
+
+def defaults_in(documents: Documents) -> tuple[MapNode, ...]:
+    """The documents that are defaults of their folder."""
+    return tuple(root for root in documents.roots if _is_defaults(root))
+
+
+def parse_defaults(
+    root: MapNode, found: Found, above: Defaults, digest: bytes
+) -> tuple[Defaults, tuple[BadInput, ...]]:
+    """Read a folder's defaults, with those of the folders above worked in. Never raises for what the text says."""
+    problems: list[BadInput] = []
+    return _Document(root, found, above, problems).read_defaults(digest), tuple(problems)
+
+
+def parse_guests(documents: Documents, found: Found, defaults: Defaults) -> ParsedFile:
+    """Read one file's guests. Never raises for what the text says."""
     problems = list(documents.problems)
     guests: list[ParsedGuest] = []
     for root in documents.roots:
-        reader = _Document(root, shown, problems)
-        guest = reader.read()
+        if _is_defaults(root):
+            continue
+        guest = _Document(root, found, defaults, problems).read_guest()
         if guest is not None:
             guests.append(guest)
-    return ParsedFile(guests=tuple(guests), problems=tuple(sorted(problems, key=_line_and_column)))
+    return ParsedFile(guests=tuple(guests), problems=tuple(sorted(problems, key=line_and_column)))
 
 
-def _line_and_column(problem: BadInput) -> tuple[int, int]:
+def line_and_column(problem: BadInput) -> tuple[int, int]:
+    """Where in its file a problem is."""
     _, line, column = problem.where.rsplit(":", 2)
     return int(line), int(column)
+
+
+def _is_defaults(root: Node) -> TypeGuard[MapNode]:
+    kind = root.get("kind") if isinstance(root, MapNode) else None
+    return isinstance(kind, Scalar) and kind.text == KIND
 
 
 class _Document:
     """One document; complaints go to the file's list."""
 
-    def __init__(self, root: Node, shown: str, problems: list[BadInput]) -> None:
+    def __init__(self, root: Node, found: Found, above: Defaults, problems: list[BadInput]) -> None:
         self._root = root
-        self._shown = shown
+        self._found = found
+        self._shown = found.shown
+        self._above = above
         self._problems = problems
 
-    def read(self) -> ParsedGuest | None:
+    def read_guest(self) -> ParsedGuest | None:
         """The guest, unless something is wrong with it."""
         before = len(self._problems)
         root = self._root
         if not isinstance(root, MapNode):
             self._tell(root, "a manifest must be a map", "write kind, name, vmid and node, each as `key: value`")
             return None
-        form = self._form(root)
-        config = self._config(root)
+        form = self._form(ManifestForm, root, for_guest(self._above, _plain_map(root)), KNOWN)
+        own = self._config(root)
         if form is None or len(self._problems) > before:
             return None
+        self._check_vmid(root, Vmid(form.vmid))
+        positions = _positions(root)
+        config = merged_config(self._above.config, own)
         return ParsedGuest(
             desired=_desired(form, config, f"{self._shown}:{root.line}"),
             file=self._shown,
-            positions=_positions(root),
+            positions=positions,
             after=_after(root),
+            inherited=self._above.places,
+            secrets=merged_secrets(self._above.secrets, self._secrets(own), config),
         )
 
-    def _form(self, root: MapNode) -> ManifestForm | None:
+    def read_defaults(self, digest: bytes) -> Defaults:
+        """The defaults, as far as they are understood."""
+        root = self._root
+        if not isinstance(root, MapNode):
+            return self._above
+        above, own = self._above, self._config(root)
+        plain = merged(above.plain, _plain_map(root))
+        form = self._form(DefaultsForm, root, plain, KNOWN_IN_DEFAULTS)
+        vmids = self._vmids(root, above) if form is not None else ()
+        config = merged_config(above.config, own)
+        return Defaults(
+            plain=handed_down(plain) if form is not None else {},
+            config=config,
+            secrets=merged_secrets(above.secrets, self._secrets(own), config),
+            places={
+                **above.places,
+                **{key: f"{self._shown}:{at[0]}:{at[1]}" for key, at in _positions(root).items() if key},
+            },
+            vmids=vmids,
+            digest=sha256(above.digest + digest).digest(),
+        )
+
+    def _vmids(self, root: MapNode, above: Defaults) -> tuple[tuple[int, int], ...]:
+        node = root.get("vmids")
+        if node is None:
+            return above.vmids
+        ranges = parse_ranges(_plain(node))
+        if ranges is None:
+            what = "'vmids' must be ranges of vmids"
+            self._tell(node, what, f'write "200-299" or "200-299,400", within {VMID_MIN} and {VMID_MAX}')
+        return ranges or ()
+
+    def _check_vmid(self, root: MapNode, vmid: Vmid) -> None:
+        ranges = outside(self._above, vmid)
+        if ranges:
+            where = self._above.places.get("vmids", "")
+            what = f"vmid {vmid} is outside of this folder's {ranges}, set at {where}"
+            self._tell(root.get("vmid") or root, what, "choose another vmid, or move the manifest")
+
+    def _form(
+        self, form: type[Form], root: MapNode, plain: Mapping[str, Any], known: Mapping[KeyPath, tuple[str, ...]]
+    ) -> Form | None:
         try:
-            return ManifestForm.model_validate(_plain_map(root))
+            return form.model_validate(plain)
         except ValidationError as error:
-            for complaint in complaints(error, KNOWN):
+            for complaint in complaints(error, known):
                 node = _find(root, complaint)
-                self._tell(node, complaint.what, _trap(node, complaint.wanted) or _remedy(complaint))
+                self._tell(node, complaint.what, _trap(node, complaint.wanted) or _remedy(complaint, form))
             return None
 
     def _config(self, root: MapNode) -> Config:
         node = root.get("config")
         return read_config(node, self._tell) if isinstance(node, MapNode) else Config(values={}, description=None)
+
+    def _secrets(self, config: Config) -> dict[str, SecretPlace]:
+        folder = self._found.path.parent
+        return {
+            key: SecretPlace(folder=folder, name=secret.name, where=f"{self._shown}:{secret.line}:{secret.column}")
+            for key, secret in config.secrets.items()
+        }
 
     def _tell(self, node: Node, what: str, remedy: str) -> None:
         self._problems.append(BadInput(what=what, where=place(self._shown, node), remedy=remedy))
@@ -113,13 +234,18 @@ def _desired(form: ManifestForm, config: Config, origin: str) -> Desired:
         name=form.name,
         vmid=Vmid(form.vmid),
         node=NodeName(form.node),
-        power=Power(form.power),
+        power=Power.STOPPED if form.template else Power(form.power),
         source=_source(form.source),
         config=config.values,
         description=config.description,
         labels=cast("dict[str, str]", form.labels),
         restart=restart.window if isinstance(restart, WindowForm) else restart,
         after=tuple(dict.fromkeys(form.after)),
+        template=form.template,
+        pool=form.pool or "",
+        snapshots=None if form.snapshots is None else SnapshotPolicy(**form.snapshots.model_dump()),
+        backups=None if form.backups is None else BackupPolicy(**form.backups.model_dump()),
+        ignore=tuple(dict.fromkeys(form.ignore)),
         origin=origin,
     )
 
@@ -201,8 +327,10 @@ def _trap(node: Node, wanted: Wanted) -> str:
     return "write it in decimal digits, without separators"
 
 
-def _remedy(complaint: Complaint) -> str:
+def _remedy(complaint: Complaint, form: type[BaseModel]) -> str:
     name = complaint.path[-1] if complaint.path else ""
+    if form is DefaultsForm and len(complaint.path) == 1 and name in NEVER_DEFAULTS:
+        return "it tells one guest from another: write it in each manifest"
     if not complaint.at_key or len(complaint.path) != 1 or not isinstance(name, str):
         return complaint.remedy
     if name in _PVE_KEYS or (name[-1:].isdigit() and name.rstrip("0123456789").isalpha()):

@@ -1,6 +1,7 @@
-"""The form of a manifest: which keys there are and what may stand in them. The JSON Schema for editors comes from it.
+"""The form of a manifest and of a folder's defaults: which keys there are and what may stand in them.
 
-What has a form of its own in PVE (`config`) is only a map here; `adapters.config_values` reads it.
+The JSON Schema for editors comes from it. What has a form of its own in PVE (`config`) is only a map here;
+`adapters.config_values` reads it.
 """
 
 import re
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from trueup.adapters.complaints import Path, wrong
 from trueup.adapters.zones import zone_exists
+from trueup.core.schedule import Schedule
 from trueup.model import limits
 from trueup.model.errors import BadInput
 from trueup.model.ids import VMID_MAX, VMID_MIN
@@ -21,6 +23,10 @@ _NODE: Final = re.compile(_LABEL, re.ASCII)
 _VOLUME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*:[^\s,:][^\s,]*", re.ASCII)
 _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?", re.ASCII)
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?", re.ASCII)
+_STORAGE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*[A-Za-z0-9]", re.ASCII)
+_POOL: Final = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+){0,2}", re.ASCII)
+_PREFIX: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
+_IGNORED: Final = re.compile(r"[a-z*?][a-z0-9*?_-]*", re.ASCII)
 _CONTAINER: Final = 'write {template: "local:vztmpl/…"}, {clone: VMID} or {archive: …}'
 _DNS: Final = "PVE takes letters, digits and hyphens, in parts of at most 63 characters between dots"
 
@@ -71,6 +77,26 @@ def _window(value: str) -> str:
     return value.strip()
 
 
+def _schedule(value: str) -> str:
+    try:
+        schedule = Schedule.parse(value)
+    except BadInput as error:
+        raise wrong(error.what, error.remedy) from error
+    if not zone_exists(schedule.zone):
+        remedy = 'write a name like "Europe/Berlin"; if it is right, install tzdata'
+        raise wrong(f"time zone {schedule.zone[:60]!r} is not known here", remedy)
+    return value.strip()
+
+
+def _fits(pattern: re.Pattern[str], longest: int, what: str, remedy: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if len(value) > longest or pattern.fullmatch(value) is None:
+            raise wrong(f"{value[:80]!r} is no {what}", remedy)
+        return value
+
+    return AfterValidator(check)
+
+
 def _restart_form(value: object) -> str:
     """Which of the two forms is meant, so that pydantic complains about that one only."""
     return "Window" if isinstance(value, (dict, WindowForm)) else "Word"
@@ -80,11 +106,24 @@ VmidField = Annotated[int, Field(ge=VMID_MIN, le=VMID_MAX)]
 NameField = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
 NodeField = Annotated[str, AfterValidator(_node), Field(json_schema_extra={"pattern": f"^{_NODE.pattern}$"})]
 VolumeField = Annotated[str, AfterValidator(_volume)]
+ScheduleField = Annotated[str, AfterValidator(_schedule)]
+KeepField = Annotated[int, Field(ge=1, le=limits.KEEP_MAX, description="the newest ones that stay")]
+PoolField = Annotated[str, _fits(_POOL, limits.PVE_POOL_MAX, "pool", "PVE takes letters, digits and - _ . and /")]
+StorageField = Annotated[str, _fits(_STORAGE, limits.PVE_NAME_MAX, "storage", "see `pvesm status`")]
+PrefixField = Annotated[
+    str,
+    _fits(_PREFIX, limits.SNAPSHOT_PREFIX_MAX, "prefix for names of snapshots", "write a short word, like auto"),
+]
+IgnoreField = Annotated[
+    str, _fits(_IGNORED, limits.PVE_NAME_MAX, "config key", 'write keys of config, like "cores" or "net*"')
+]
+Labels = Annotated[dict[str, Any], AfterValidator(_labels)]
 
 _SCALAR: Final = {"type": ["string", "integer", "number", "boolean"]}
 _CONFIG_SCHEMA: Final = {
     "type": "object",
-    "description": "PVE's own keys and spelling; only the keys given here are ours. null deletes a key.",
+    "description": "PVE's own keys and spelling; only the keys given here are ours. null deletes a key, and takes a "
+    "disk off.",
     "additionalProperties": {
         "anyOf": [
             {"type": ["string", "integer", "number", "boolean", "null"]},
@@ -93,6 +132,7 @@ _CONFIG_SCHEMA: Final = {
         ]
     },
 }
+_RANGES_SCHEMA: Final = {"type": ["string", "array"], "items": {"type": "string"}}
 _LABELS_SCHEMA: Final = {"type": "object", "additionalProperties": {"type": ["string", "integer"]}}
 
 
@@ -142,21 +182,60 @@ class DisruptionForm(_Form):
     ] = "never"
 
 
-class ManifestForm(_Form):
+class SnapshotsForm(_Form):
+    """Snapshots to be taken; what is more than `keep` is offered for approval, never deleted."""
+
+    schedule: ScheduleField = Field(description='"hourly", "daily 02:00", "Sat 03:00 Europe/Berlin"')
+    keep: KeepField
+    prefix: PrefixField = Field(default="auto", description="begins the names: auto-20261124-0200")
+
+
+class BackupsForm(_Form):
+    """Backups to be made; what is more than `keep` is offered for approval, never deleted."""
+
+    storage: StorageField
+    schedule: ScheduleField = Field(description='"daily 02:00", "Sat 03:00 Europe/Berlin"')
+    keep: KeepField
+    mode: Literal["snapshot", "suspend", "stop"] = Field(
+        default="snapshot", description="suspend and stop interrupt a running guest, and follow `disruption`"
+    )
+
+
+class _Shared(_Form):
+    """What a folder's defaults may say as well as a manifest."""
+
+    power: Literal["running", "stopped", "ignore"] = "running"
+    config: Annotated[dict[str, Any], WithJsonSchema(_CONFIG_SCHEMA)] = Field(default_factory=dict)
+    labels: Annotated[Labels, WithJsonSchema(_LABELS_SCHEMA)] = Field(
+        default_factory=dict, description="for selecting guests, in policies and commands"
+    )
+    disruption: DisruptionForm = DisruptionForm()
+    template: bool = Field(default=False, description="turned into a template, which cannot be undone")
+    pool: PoolField | None = Field(default=None, description="the pool that it is put into")
+    snapshots: SnapshotsForm | None = Field(default=None, description="null: none, whatever the folder's defaults say")
+    backups: BackupsForm | None = Field(default=None, description="null: none, whatever the folder's defaults say")
+    ignore: list[IgnoreField] = Field(
+        default_factory=list, max_length=limits.IGNORE_MAX, description="config keys, with *, that are never mended"
+    )
+
+
+class ManifestForm(_Shared):
     """A guest of a Proxmox VE cluster, as it should be."""
 
     kind: Literal["VirtualMachine", "Container"]
     name: NameField
     vmid: VmidField
     node: NodeField
-    power: Literal["running", "stopped", "ignore"] = "running"
     source: SourceForm | None = None
-    config: Annotated[dict[str, Any], WithJsonSchema(_CONFIG_SCHEMA)] = Field(default_factory=dict)
-    labels: Annotated[dict[str, Any], AfterValidator(_labels), WithJsonSchema(_LABELS_SCHEMA)] = Field(
-        default_factory=dict, description="for selecting guests, in policies and commands"
-    )
-    disruption: DisruptionForm = DisruptionForm()
     after: list[NameField] = Field(default_factory=list, description="guests to be there, and started, before this one")
+
+    @model_validator(mode="after")
+    def _template_fits(self) -> Self:
+        if self.template and self.power == "running" and "power" in self.model_fields_set:
+            raise wrong("a template never runs", "leave `power` out", at="power")
+        if self.template and self.snapshots is not None:
+            raise wrong("PVE takes no snapshots of a template", "leave `snapshots` out", at="snapshots")
+        return self
 
     @model_validator(mode="after")
     def _source_fits_kind(self) -> Self:
@@ -173,15 +252,43 @@ class ManifestForm(_Form):
         return self
 
 
-KNOWN: Final[dict[Path, tuple[str, ...]]] = {
-    (): tuple(ManifestForm.model_fields),
-    ("source",): tuple(SourceForm.model_fields),
-    ("disruption",): tuple(DisruptionForm.model_fields),
-    ("disruption", "restart", "Window"): tuple(WindowForm.model_fields),
-}
+class DefaultsForm(_Shared):
+    """What holds for all guests of this folder and of those below it, unless they say otherwise."""
+
+    kind: Literal["Defaults"]
+    vmids: Annotated[Any, WithJsonSchema(_RANGES_SCHEMA)] = Field(
+        default=None, description='the vmids that guests of this folder may have, like "200-299"'
+    )
+
+
+def _known(form: type[_Shared]) -> dict[Path, tuple[str, ...]]:
+    return {
+        (): tuple(dict.fromkeys((*form.__annotations__, *form.model_fields))),
+        ("source",): tuple(SourceForm.model_fields),
+        ("disruption",): tuple(DisruptionForm.model_fields),
+        ("disruption", "restart", "Window"): tuple(WindowForm.model_fields),
+        ("snapshots",): tuple(SnapshotsForm.model_fields),
+        ("backups",): tuple(BackupsForm.model_fields),
+    }
+
+
+KNOWN: Final = _known(ManifestForm)
+KNOWN_IN_DEFAULTS: Final = _known(DefaultsForm)
+NEVER_DEFAULTS: Final = frozenset(ManifestForm.model_fields) - frozenset(DefaultsForm.model_fields)
+"""Keys that tell one guest from another."""
 
 
 def manifest_schema() -> dict[str, Any]:
-    """The JSON Schema of a manifest, for editors."""
-    schema = ManifestForm.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "trueup manifest"}
+    """The JSON Schema of a document in a manifest file, for editors: a guest, or a folder's defaults."""
+    guest, defaults = ManifestForm.model_json_schema(), DefaultsForm.model_json_schema()
+    parts = {**guest.pop("$defs", {}), **defaults.pop("$defs", {})}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "trueup manifest",
+        "type": "object",
+        "required": ["kind"],
+        "if": {"properties": {"kind": {"const": "Defaults"}}, "required": ["kind"]},
+        "then": {"$ref": "#/$defs/Defaults"},
+        "else": {"$ref": "#/$defs/Guest"},
+        "$defs": {**parts, "Guest": guest, "Defaults": defaults},
+    }

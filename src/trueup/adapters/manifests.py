@@ -5,7 +5,7 @@ folder or raises. It raises with *all* problems of all files, each with file, li
 one error at a time is nobody's idea of an afternoon.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
 from pathlib import Path
@@ -14,9 +14,19 @@ from typing import Final
 import msgspec
 
 from trueup.adapters.file_names import shown
-from trueup.adapters.manifest_document import ParsedFile, ParsedGuest, parse_file
+from trueup.adapters.manifest_defaults import NONE, Defaults
+from trueup.adapters.manifest_document import (
+    ParsedFile,
+    ParsedGuest,
+    defaults_in,
+    line_and_column,
+    parse_defaults,
+    parse_guests,
+)
 from trueup.adapters.manifest_files import Found, decode, find_manifests, read_bytes
 from trueup.adapters.manifest_form import manifest_schema
+from trueup.adapters.manifest_secrets import with_secrets
+from trueup.adapters.yaml_positions import Documents, MapNode, place, read_documents
 from trueup.model import limits
 from trueup.model.errors import BadInput, ManyProblems
 from trueup.model.guests import Desired
@@ -40,6 +50,7 @@ class Manifests(msgspec.Struct, frozen=True, kw_only=True):
     guests: tuple[Desired, ...]
     files: tuple[ManifestFile, ...]
     places: Mapping[Vmid, tuple[str, Mapping[str, tuple[int, int]]]]
+    inherited: Mapping[Vmid, Mapping[str, str]] = {}
 
     def where(self, vmid: Vmid, key: str = "") -> str:
         """Where a guest's key stands (`power`, `config.net0` or `net0`), else the guest itself; '' = no such guest."""
@@ -47,8 +58,27 @@ class Manifests(msgspec.Struct, frozen=True, kw_only=True):
         if found is None:
             return ""
         file, positions = found
-        line, column = positions.get(key) or positions.get(f"config.{key}") or positions[""]
+        own = positions.get(key) or positions.get(f"config.{key}")
+        if own is None:
+            above = self.inherited.get(vmid, {})
+            inherited = above.get(key) or above.get(f"config.{key}")
+            if inherited:
+                return inherited
+        line, column = own or positions[""]
         return f"{file}:{line}:{column}"
+
+
+class _File:
+    """What one file's bytes say; the guests under the defaults that they were read with."""
+
+    __slots__ = ("defaults", "digest", "documents", "parsed", "under")
+
+    def __init__(self, digest: bytes, documents: Documents) -> None:
+        self.digest = digest
+        self.defaults: tuple[MapNode, ...] = defaults_in(documents)
+        self.documents: Documents | None = documents  # only while a load lasts: guests are small, documents are not
+        self.parsed: ParsedFile | None = None
+        self.under = b""
 
 
 class ManifestCache:
@@ -59,21 +89,32 @@ class ManifestCache:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._files: dict[Path, tuple[bytes, ParsedFile]] = {}
+        self._files: dict[Path, _File] = {}
 
-    def parsed(self, file: Found, content: bytes) -> tuple[bytes, ParsedFile]:
-        """The digest of these bytes, and what they say."""
+    def opened(self, file: Found, content: bytes) -> _File:
+        """The file with these bytes. Raises BadInput if they are no text."""
         digest = sha256(content).digest()
         known = self._files.get(file.path)
-        if known is None or known[0] != digest:
-            known = (digest, parse_file(decode(content, file), file.shown))
+        if known is None or known.digest != digest:
+            known = _File(digest, read_documents(decode(content, file), file.shown))
             self._files[file.path] = known
         return known
 
+    def guests(self, file: Found, content: bytes, defaults: Defaults) -> ParsedFile:
+        """What the opened file says under these defaults."""
+        known = self._files[file.path]
+        if known.parsed is None or known.under != defaults.digest:
+            documents = known.documents or read_documents(decode(content, file), file.shown)
+            known.parsed = parse_guests(documents, file, defaults)
+            known.under = defaults.digest
+        return known.parsed
+
     def keep_only(self, paths: Collection[Path]) -> None:
-        """Forget files that are gone."""
+        """Forget files that are gone, and what only a load needs."""
         for path in self._files.keys() - set(paths):
             del self._files[path]
+        for known in self._files.values():
+            known.documents = None
 
 
 def load(folder: Path, *, cache: ManifestCache | None = None) -> Manifests:
@@ -86,30 +127,82 @@ def load(folder: Path, *, cache: ManifestCache | None = None) -> Manifests:
     """
     cache = ManifestCache() if cache is None else cache
     found, problems = find_manifests(folder)
-    problems = list(problems)
+    told: dict[Path, list[BadInput]] = {}
+    contents: dict[Path, bytes] = {}
+    opened: dict[Path, _File] = {}
+    for file in found:
+        try:
+            contents[file.path] = read_bytes(file)
+            opened[file.path] = cache.opened(file, contents[file.path])
+        except BadInput as problem:
+            told.setdefault(file.path, []).append(problem)
+    defaults = _Inheritance(folder, [(file, opened[file.path]) for file in found if file.path in opened], told)
     parsed: list[ParsedGuest] = []
     files: list[ManifestFile] = []
     for file in found:
-        try:
-            digest, content = cache.parsed(file, read_bytes(file))
-        except BadInput as problem:
-            problems.append(problem)
-            continue
-        problems.extend(content.problems)
-        parsed.extend(content.guests)
-        files.append(ManifestFile(path=file.path, sha256=digest.hex(), guests=len(content.guests)))
+        if file.path in opened:
+            content = cache.guests(file, contents[file.path], defaults.of(file.path.parent))
+            told.setdefault(file.path, []).extend(content.problems)
+            parsed.extend(content.guests)
+            digest = opened[file.path].digest.hex()
+            files.append(ManifestFile(path=file.path, sha256=digest, guests=len(content.guests)))
     cache.keep_only([file.path for file in found])
-    problems.extend(_repeated(parsed))
+    secrets = with_secrets(folder, parsed)
+    problems = [*problems, *_in_order(found, told), *secrets.problems, *_repeated(parsed)]
     problems.extend([] if problems else _order_problems(parsed))
     if len(parsed) > limits.GUESTS_MAX:
         problems.append(BadInput(what=f"more than {limits.GUESTS_MAX} guests", where=shown(folder)))
     _raise(problems)
     return Manifests(
         folder=folder,
-        guests=tuple(guest.desired for guest in parsed),
+        guests=secrets.guests,
         files=tuple(files),
         places={guest.desired.vmid: (guest.file, guest.positions) for guest in parsed},
+        inherited={guest.desired.vmid: guest.inherited for guest in parsed if guest.inherited},
     )
+
+
+class _Inheritance:
+    """The defaults of each folder, worked out from the top."""
+
+    def __init__(self, folder: Path, files: Sequence[tuple[Found, _File]], told: dict[Path, list[BadInput]]) -> None:
+        self._top = folder
+        self._told = told
+        self._own: dict[Path, tuple[Found, _File, MapNode]] = {}
+        self._known: dict[Path, Defaults] = {}
+        for file, content in files:
+            for root in content.defaults:
+                self._add(file, content, root)
+
+    def _add(self, file: Found, content: _File, root: MapNode) -> None:
+        first = self._own.setdefault(file.path.parent, (file, content, root))
+        if first[2] is not root:
+            what = f"this folder has its defaults at {place(first[0].shown, first[2])} already"
+            problem = BadInput(what=what, where=place(file.shown, root), remedy="write them into one document")
+            self._told.setdefault(file.path, []).append(problem)
+
+    def of(self, folder: Path) -> Defaults:
+        """What guests in this folder inherit."""
+        known = self._known.get(folder)
+        if known is None:
+            above = NONE if folder in {self._top, folder.parent} else self.of(folder.parent)
+            known = self._known[folder] = self._read(folder, above)
+        return known
+
+    def _read(self, folder: Path, above: Defaults) -> Defaults:
+        own = self._own.get(folder)
+        if own is None:
+            return above
+        file, content, root = own
+        found, problems = parse_defaults(root, file, above, content.digest)
+        self._told.setdefault(file.path, []).extend(problems)
+        return found
+
+
+def _in_order(found: Sequence[Found], told: Mapping[Path, list[BadInput]]) -> list[BadInput]:
+    """Problems by file and place; one that several guests inherit is told once."""
+    problems = [problem for file in found for problem in sorted(told.get(file.path, []), key=line_and_column)]
+    return list({str(problem): problem for problem in problems}.values())
 
 
 def refuse_emptied(manifests: Manifests, managed: Collection[Vmid]) -> None:

@@ -35,6 +35,9 @@ PVE_TASKS_OF_INDEX: Final = 1_100
 PVE_NAME_MAX: Final = 63
 """Longest label of a DNS name; PVE checks names of guests and nodes with its `dns-name` format."""
 
+PVE_POOL_MAX: Final = 128
+"""Characters of a pool's id, with those of the pools above it."""
+
 PVE_DNS_NAME_MAX: Final = 253
 """Longest whole DNS name."""
 
@@ -264,6 +267,21 @@ LABELS_MAX: Final = 64
 
 LABEL_MAX: Final = 63
 """Characters of a label's key or value, as in Kubernetes."""
+
+KEEP_MAX: Final = 1_000
+"""Copies of one guest that a policy may keep; PVE's own retention has no more."""
+
+SNAPSHOT_PREFIX_MAX: Final = 26
+"""Characters before the time in a snapshot's name: PVE takes 40 in all, and `-YYYYMMDD-HHMM` has 14."""
+
+IGNORE_MAX: Final = 64
+"""Patterns of config keys that one guest leaves alone."""
+
+VMID_RANGES_MAX: Final = 64
+"""Ranges of vmids of one folder."""
+
+SSH_KEYS_MAX: Final = 64
+"""Public keys of one guest; PVE keeps them in one value."""
 
 PROBLEMS_MAX: Final = 100
 """Problems of one load that are told; people mend the first ones and load again."""
