@@ -9,6 +9,7 @@ from trueup.model.ids import GuestType, NodeName, Vmid
 
 TEMPLATE = "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"
 SPEC: Mapping[str, object] = {
+    "pools": [{"poolid": "prod"}],
     "nodes": ["pve1", "pve2"],
     "guests": [
         {

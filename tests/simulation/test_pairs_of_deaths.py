@@ -7,7 +7,7 @@ import pytest
 from tests.simulation import invariants
 from tests.simulation.harness import simulate
 from tests.simulation.scenarios import ALL
-from tests.simulation.test_single_deaths import scenario
+from tests.simulation.test_lost_answers import scenario
 
 PAIRS = 40
 

@@ -167,7 +167,7 @@ class Executor:
             records = await self._deck.record(view.op_id, TaskRunning(upid=reply.upid.text))
             view = lifecycle.step(view, records[0])
             self._deck.tell(What.OP_TASK, reply.upid.text, view)
-        elif not intent.task_type:
+        else:
             self._recoverer.answered(view.op_id)
         return view
 

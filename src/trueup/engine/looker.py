@@ -224,8 +224,9 @@ class Looker:
         )
         unread = Finding(landing=Landing.UNREADABLE)
         finding = KINDS[op.intent.kind].probe(op.intent, sight) if _needs_guest(op, found.task) else unread
-        if found.candidate is not None and finding.landing is Landing.LANDED and finding.attributable:
-            # Its effect is there, so it had a task, and this is the only one that could be it.
+        own = timing.answered or (finding.landing is Landing.LANDED and finding.attributable)
+        if found.candidate is not None and own:
+            # PVE took the request, or its effect is there: so it had a task, and this is the only one that could be it.
             found = Found(task=tasksearch.classify(found.candidate.status), row=found.candidate, why=found.why)
         fence = self._fences.state(op, sight)
         return Evidence(

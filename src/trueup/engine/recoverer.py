@@ -109,7 +109,10 @@ class Recoverer:
         self._answered: set[OpId] = set()
 
     def answered(self, op_id: OpId) -> None:
-        """Note that PVE answered this request with success, without a task (a synchronous call)."""
+        """Note that PVE answered this request with success, without a UPID.
+
+        The call is synchronous, or PVE keeps the UPID to itself (making a template of a container).
+        """
         self._answered.add(op_id)
 
     async def recover(self, ops: Sequence[OpView], *, dry: bool = False) -> Report:

@@ -1,4 +1,7 @@
-"""The agent dies at every single point, for every kind of operation, with and without lost answers."""
+"""The small clusters come to their end with answers lost in every way, and without a death.
+
+Deaths are the matter of `test_every_kind` and `test_pairs_of_deaths`.
+"""
 
 from dataclasses import replace
 
@@ -19,7 +22,6 @@ FAULTS = {
     "500 and the worker runs": ({"fault": "error_500_worker_runs", "times": 99},),
     "596 and the work goes on": ({"fault": "error_596_work_continues", "times": 99},),
 }
-SHARDS = 4
 
 
 def scenario(name: str, fault: str) -> Scenario:
@@ -30,15 +32,3 @@ def scenario(name: str, fault: str) -> Scenario:
 @pytest.mark.parametrize("name", ALL)
 def test_converges_without_a_death(name: str, fault: str) -> None:
     invariants.converged(simulate(scenario(name, fault)))
-
-
-@pytest.mark.parametrize("shard", range(SHARDS))
-@pytest.mark.parametrize("fault", ["no fault", "every reply lost"])
-@pytest.mark.parametrize("name", ALL)
-def test_converges_after_a_death_at_every_point(name: str, fault: str, shard: int) -> None:
-    story = scenario(name, fault)
-    points = len(simulate(story).lives[0].mortality.passed)
-    for point in range(shard, points, SHARDS):
-        run = simulate(story, point)
-        assert run.lives[0].mortality.dead.is_set() or point >= points - 1
-        invariants.converged(run)
