@@ -58,9 +58,10 @@ class TaskId(StrEnum):
 
 
 class Reads(StrEnum):
-    """What the probe has to see besides the guest itself."""
+    """What the probe has to see: the guest, only its node and whether it runs (which comes in bulk), or more."""
 
     GUEST = "guest"
+    STATE = "state"
     SNAPSHOTS = "snapshots"
     BACKUPS = "backups"
 
@@ -84,7 +85,7 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     `marks`: the request carries our marker. `guarded`: it carries PVE's `digest`. `end_is_end`: the end of the task
     is the end of the operation; where it is not, the guest's state is looked at as well. `one_shot_fence`: for a
     signed one-shot, whose late effect nobody wants. `needs_quorum`: without quorum PVE would do the half of it that
-    cannot be undone before it fails. `reads`: what the probe looks at besides the guest. `carried_out`: this version
+    cannot be undone before it fails. `reads`: what the probe looks at. `carried_out`: this version
     can issue it; the others are known to recovery and named by the planner.
     """
 
@@ -221,6 +222,7 @@ _SPECS = (
         one_shot_fence=Fence.TOKEN,
         end_is_end=False,
         carried_out=True,
+        reads=Reads.STATE,
     ),
     KindSpec(
         kind=Kind.SHUTDOWN,
@@ -232,6 +234,7 @@ _SPECS = (
         one_shot_fence=Fence.TOKEN,
         end_is_end=False,
         carried_out=True,
+        reads=Reads.STATE,
     ),
     KindSpec(
         kind=Kind.STOP,
@@ -243,6 +246,7 @@ _SPECS = (
         one_shot_fence=Fence.TOKEN,
         end_is_end=False,
         carried_out=True,
+        reads=Reads.STATE,
     ),
     KindSpec(
         kind=Kind.REBOOT,

@@ -100,7 +100,7 @@ class Looker:
 
     async def _locks(self, ops: Sequence[OpView]) -> dict[OpId, Lock]:
         """Ask for the locks of these guests, each on its node; a flock says nothing about another node."""
-        guests = await self._guests(ops)
+        guests = await self._guests(ops, closely=True)
         here = {
             op.op_id: guests.seen[op.intent.vmid]
             for op in ops
@@ -174,7 +174,8 @@ class Looker:
 
     # -- guests ----------------------------------------------------------------------------------------------------
 
-    async def _guests(self, ops: Sequence[OpView]) -> _Guests:
+    async def _guests(self, ops: Sequence[OpView], *, closely: bool = False) -> _Guests:
+        """Read the guests of these operations, each as closely as its kind's probe asks, or all closely."""
         nothing = _Guests(rows=None, seen={}, snapshots={}, archives={}, all_listed=False, cluster=None)
         if not ops:
             return nothing
@@ -184,9 +185,11 @@ class Looker:
             cluster = await self._deck.pve.cluster()
         except ReadFailed:
             return nothing
-        wanted = {op.intent.vmid for op in ops}
-        close = {vmid: row for vmid, row in rows.items() if vmid in wanted}
+        far: set[Vmid] = set() if closely else _reading(ops, Reads.STATE)
+        near = {op.intent.vmid for op in ops if closely or KINDS[op.intent.kind].reads is not Reads.STATE}
+        close = {vmid: row for vmid, row in rows.items() if vmid in near}
         seen, _ = await self._observer.closely(close)
+        seen |= await self._observer.states({vmid: row for vmid, row in rows.items() if vmid in far - near})
         snapshots = await self._snapshots([row for row in close.values() if row.vmid in _reading(ops, Reads.SNAPSHOTS)])
         archives = await self._archives([op for op in ops if KINDS[op.intent.kind].reads is Reads.BACKUPS])
         return _Guests(

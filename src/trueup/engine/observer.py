@@ -61,6 +61,25 @@ class Observer:
             guests[vmid] = msgspec.structs.replace(read, status=live.get(vmid, Power.UNKNOWN))
         return guests, unread
 
+    async def states(self, rows: Mapping[Vmid, ResourceRow]) -> dict[Vmid, Observed]:
+        """Only where each guest is and whether it runs, by one list a node. What is not known is `Power.UNKNOWN`."""
+        nodes = sorted({row.node for row in rows.values()})
+        async with asyncio.TaskGroup() as group:
+            states = {node: group.create_task(self._statuses(node)) for node in nodes}
+        live = {vmid: status for task in states.values() for vmid, status in task.result().items()}
+        return {
+            vmid: Observed(
+                type=row.type,
+                vmid=vmid,
+                node=row.node,
+                name=row.name,
+                status=live.get(vmid, Power.UNKNOWN),
+                lock=row.lock,
+                ha=row.ha,
+            )
+            for vmid, row in rows.items()
+        }
+
     async def one(self, row: ResourceRow) -> Observed:
         """Read one guest now, with its live state. Raises Absent or ReadFailed."""
         read = await self._pve.config(row.node, row.type, row.vmid)
