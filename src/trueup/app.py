@@ -34,7 +34,9 @@ def parts() -> Parts:
         entropy=_entropy,
         journal=_journal,
         reader=_reader,
-        journal_file=JournalFile(exists=_exists, held=_held, verify=_verify, export=_export, stats=_stats),
+        journal_file=JournalFile(
+            exists=_exists, held=_held, verify=_verify, export=_export, stats=_stats, durability=_durability
+        ),
         manifests=_manifests,
         pve=_pve,
         keeper=_keeper,
@@ -105,6 +107,12 @@ def _stats(store: "StoreSettings") -> "Stats":
     from trueup.adapters import sqlite
 
     return sqlite.stats(store.path)
+
+
+def _durability(store: "StoreSettings") -> str:
+    from trueup.adapters import sqlite
+
+    return sqlite.durability(store.path)
 
 
 # -- manifests and PVE -------------------------------------------------------------------------------------------------

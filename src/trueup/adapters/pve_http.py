@@ -70,19 +70,20 @@ async def connect(
     Raises:
         BadInput: an endpoint, the token, its secret or the CA file cannot be used.
     """
-    async with _api(login, clock, slots_per_node) as api:
+    async with connect_api(login, clock, slots_per_node) as api:
         yield PveClient(api=api, token=login.token)
 
 
 @asynccontextmanager
 async def connect_keeper(login: Login, clock: Clock, *, user: str) -> AsyncGenerator[PveKeeper, None]:
     """Make the keeper, with its own login, of the tokens of `user` (`name@realm`). Raises BadInput."""
-    async with _api(login, clock, SLOTS_PER_NODE) as api:
+    async with connect_api(login, clock, SLOTS_PER_NODE) as api:
         yield PveKeeper(api=api, user=user)
 
 
 @asynccontextmanager
-async def _api(login: Login, clock: Clock, slots_per_node: int) -> AsyncGenerator[PveApi, None]:
+async def connect_api(login: Login, clock: Clock, slots_per_node: int) -> AsyncGenerator[PveApi, None]:
+    """Make the requests of one login, for what has no port of its own. Nothing is sent yet. Raises BadInput."""
     endpoints = [_checked(endpoint) for endpoint in login.endpoints]
     if len(endpoints) > ENDPOINTS_MAX:
         raise BadInput(what=f"{len(endpoints)} endpoints", remedy=f"at most {ENDPOINTS_MAX} are used")

@@ -86,13 +86,12 @@ async def incarnation(
         incarnations: Incarnations | None = None
         fixed: Pve | None = None
         if cluster.keeper is not None:
-            secret = _secret(cluster.keeper.secret, warn, "keeper's secret")
-            who = Credential(token=cluster.keeper.token_id, secret=secret)
+            who = keeper_credential(settings, warn)
             await stack.enter_async_context(parts.pve(settings, who))  # says at once if the keeper cannot log in
             keeper = await stack.enter_async_context(parts.keeper(cluster, cluster.keeper.user, who))
             incarnations = Incarnations(keeper=keeper, user=cluster.keeper.user, prefix=cluster.keeper.prefix)
         else:
-            fixed = await stack.enter_async_context(parts.pve(settings, _credential(settings, warn)))
+            fixed = await stack.enter_async_context(parts.pve(settings, credential(settings, warn)))
 
         async def open_pve(token: TokenId | None, secret: str) -> Pve:
             if fixed is not None:
@@ -118,7 +117,7 @@ async def incarnation(
 @asynccontextmanager
 async def sight(parts: Parts, settings: Settings, reader: LookingJournal, warn: Warn) -> AsyncGenerator[Sight]:
     """Connect for looking only. Raises BadInput or ReadFailed."""
-    async with parts.pve(settings, _credential(settings, warn)) as pve:
+    async with parts.pve(settings, credential(settings, warn)) as pve:
         yield Sight(pve=LookingPve(pve), journal=reader, installation=await installation_of(reader))
 
 
@@ -128,14 +127,22 @@ def say(warnings: Iterable[str], warn: Warn) -> None:
         warn(warning)
 
 
-def _credential(settings: Settings, warn: Warn) -> Credential:
+def keeper_credential(settings: Settings, warn: Warn) -> Credential:
+    """The keeper's own token. Raises BadInput if there is no keeper, or no secret."""
+    keeper = settings.cluster.keeper
+    if keeper is None:
+        raise BadInput(what="there is no keeper", where=str(settings.file), remedy="write it into [cluster]")
+    return Credential(token=keeper.token_id, secret=_secret(keeper.secret, warn, "keeper's secret"))
+
+
+def credential(settings: Settings, warn: Warn) -> Credential:
     """The configured token. Where a keeper makes all tokens and none is given, the keeper's own does for looking."""
     cluster = settings.cluster
     if cluster.token_id is not None:
         return Credential(token=cluster.token_id, secret=_secret(cluster.token_secret, warn, "token secret"))
     if cluster.keeper is None:
         raise BadInput(what="'token_id' is missing", where=str(settings.file), remedy="write it into [cluster]")
-    return Credential(token=cluster.keeper.token_id, secret=_secret(cluster.keeper.secret, warn, "keeper's secret"))
+    return keeper_credential(settings, warn)
 
 
 def _secret(source: SecretSource, warn: Warn, what: str) -> "Secret":

@@ -30,7 +30,8 @@ class Credential:
 class JournalFile:
     """What can be asked of a journal's file as a whole, beside its writer. All of them may raise BadInput or Corrupt.
 
-    `exists` tells whether there is one; `held` whether somebody holds its writer's lock now.
+    `exists` tells whether there is one; `held` whether somebody holds its writer's lock now; `durability` what is wrong
+    with how it is kept ('' = nothing).
     """
 
     exists: "Callable[[StoreSettings], bool]"
@@ -38,6 +39,7 @@ class JournalFile:
     verify: "Callable[[StoreSettings], Verification]"
     export: "Callable[[StoreSettings], Iterator[str]]"
     stats: "Callable[[StoreSettings], Stats]"
+    durability: "Callable[[StoreSettings], str]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

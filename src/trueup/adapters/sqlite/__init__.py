@@ -11,6 +11,7 @@
 | `audit` | whether a journal is what was written |
 """
 
+import contextlib
 from pathlib import Path
 
 from trueup.adapters.sqlite import audit, file
@@ -24,6 +25,7 @@ __all__ = [
     "SqliteJournal",
     "Stats",
     "Verification",
+    "durability",
     "export",
     "open_journal",
     "open_reader",
@@ -56,6 +58,14 @@ def open_reader(path: Path) -> Reader:
     """
     path = path.absolute()
     return Reader(path, file.open_for_reading(path), InThread())
+
+
+def durability(path: Path) -> str:
+    """In what the file is not kept as a writer would keep it; '' = in nothing. Raises BadInput or Corrupt."""
+    connection = file.open_for_reading(path)
+    with file.mapped(path), contextlib.closing(connection):
+        mode: str = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    return "" if mode == "wal" else f"SQLite's log is in mode {mode} instead of wal"
 
 
 def rebuild(path: Path) -> Verification:

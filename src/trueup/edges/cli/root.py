@@ -22,6 +22,7 @@ EXIT_INTERRUPTED: Final = 130
 
 COMMANDS: Final = {
     "init": ("init", "write a starter configuration"),
+    "doctor": ("doctor", "check all that trueup leans on; set it up in PVE on request"),
     "import": ("import_", "write manifests for guests that are there already"),
     "adopt": ("adopt", "take guests over that are there already"),
     "plan": ("plan", "show what differs from the manifests, and why; changes nothing"),
