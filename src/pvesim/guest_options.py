@@ -29,20 +29,20 @@ from pvesim.schema import (
 )
 
 MEMORY_MIB = 16
-_DRIVE_PARTS = frozenset({
+DRIVE_PARTS = frozenset({
     "file", "volume", "aio", "backup", "bps", "bps_rd", "bps_wr", "cache", "cyls", "detect_zeroes", "discard",
     "format", "heads", "import-from", "iops", "iops_rd", "iops_wr", "iothread", "mbps", "mbps_rd", "mbps_wr",
     "media", "model", "product", "queues", "readonly", "replicate", "rerror", "ro", "scsiblock", "secs", "serial",
     "shared", "size", "snapshot", "ssd", "trans", "vendor", "werror", "wwn", "efitype", "pre-enrolled-keys",
     "ms-cert", "version", "iops_max", "mbps_max", "iops_rd_max", "iops_wr_max", "mbps_rd_max", "mbps_wr_max",
 })  # fmt: skip
-_MOUNT_PARTS = frozenset({
+MOUNT_PARTS = frozenset({
     "volume", "acl", "backup", "mountoptions", "mp", "quota", "replicate", "ro", "shared", "size", "keepattrs",
 })  # fmt: skip
-_NET_PARTS = frozenset({
+NET_PARTS = frozenset({
     "model", "macaddr", "bridge", "firewall", "link_down", "mtu", "queues", "rate", "tag", "trunks",
 })  # fmt: skip
-_LXC_NET_PARTS = frozenset({
+LXC_NET_PARTS = frozenset({
     "name", "bridge", "firewall", "gw", "gw6", "host-managed", "hwaddr", "ip", "ip6", "link_down", "mtu", "rate",
     "tag", "trunks", "type",
 })  # fmt: skip
@@ -69,19 +69,19 @@ def _drive(raw: str, key: str, known: frozenset[str]) -> str | None:
     volume = file_of(raw)
     if volume in {"none", "cdrom"} or volume.startswith("/") or VOLID.match(volume):
         return None
-    part = "file" if known is _DRIVE_PARTS else "volume"
+    part = "file" if known is DRIVE_PARTS else "volume"
     return f"invalid format - format error\n{key}.{part}: invalid format - unable to parse volume ID '{volume}'\n\n"
 
 
 def _net(raw: str, key: str, known: frozenset[str]) -> str | None:
     for name, value in split(raw):
-        if known is _NET_PARTS and name in {"", "model"} and value not in NET_MODELS:
+        if known is NET_PARTS and name in {"", "model"} and value not in NET_MODELS:
             models = ", ".join(NET_MODELS)
             return (
                 f"invalid format - format error\n{key}.model: value '{value}' does not have a value in the"
                 f" enumeration '{models}'\n"
             )
-        if name and name not in known and not (known is _NET_PARTS and name in NET_MODELS):
+        if name and name not in known and not (known is NET_PARTS and name in NET_MODELS):
             return f"invalid format - format error\n{key}.{name}: {UNKNOWN}\n"
     return None
 
@@ -95,7 +95,7 @@ def _memory(raw: str) -> str | None:
     return None
 
 
-_QEMU: Mapping[str, Param] = {
+QEMU_OPTIONS: Mapping[str, Param] = {
     **dict.fromkeys(
         ("acpi", "autostart", "ciupgrade", "freeze", "kvm", "localtime", "numa", "onboot", "protection", "reboot",
          "tablet", "tdf", "template", "allow-ksm"),
@@ -118,7 +118,7 @@ _QEMU_FAMILY = re.compile(
     r"^(ipconfig([12]?\d|3[01])|hostpci(1[0-5]|\d)|usb(1[0-4]|\d)|serial[0-3]|parallel[0-2]|numa[0-7]"
     r"|unused\d{1,3}|virtiofs\d)$"
 )
-_LXC: Mapping[str, Param] = {
+LXC_OPTIONS: Mapping[str, Param] = {
     **dict.fromkeys(("console", "debug", "onboot", "protection", "template", "unprivileged"), BOOLEAN),
     **dict.fromkeys(
         ("features", "hookscript", "nameserver", "searchdomain", "startup", "timezone", "entrypoint", "env"), TEXT
@@ -136,23 +136,23 @@ _LXC_FAMILY = re.compile(r"^(dev\d{1,3}|unused\d{1,3})$")
 
 def qemu_option(name: str) -> Param | None:
     """A VM's option by name."""
-    if name in _QEMU:
-        return _QEMU[name]
+    if name in QEMU_OPTIONS:
+        return QEMU_OPTIONS[name]
     if QEMU_DISK.match(name):
-        return Param(check=lambda raw: _drive(raw, name, _DRIVE_PARTS))
+        return Param(check=lambda raw: _drive(raw, name, DRIVE_PARTS))
     if NET.match(name):
-        return Param(check=lambda raw: _net(raw, name, _NET_PARTS))
+        return Param(check=lambda raw: _net(raw, name, NET_PARTS))
     return TEXT if _QEMU_FAMILY.match(name) else None
 
 
 def lxc_option(name: str) -> Param | None:
     """A container's option by name."""
-    if name in _LXC:
-        return _LXC[name]
+    if name in LXC_OPTIONS:
+        return LXC_OPTIONS[name]
     if LXC_VOLUME.match(name):
-        return Param(check=lambda raw: _drive(raw, name, _MOUNT_PARTS))
+        return Param(check=lambda raw: _drive(raw, name, MOUNT_PARTS))
     if NET.match(name):
-        return Param(check=lambda raw: _net(raw, name, _LXC_NET_PARTS))
+        return Param(check=lambda raw: _net(raw, name, LXC_NET_PARTS))
     return TEXT if _LXC_FAMILY.match(name) else None
 
 

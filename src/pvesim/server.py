@@ -22,6 +22,8 @@ from urllib.parse import parse_qsl
 import trustme
 from aiohttp import web
 
+from pvesim.apidoc import PATH as VIEWER
+from pvesim.apidoc import script
 from pvesim.wire import Answer, Delivery, Hangup, Request, Response
 from pvesim.world import World
 
@@ -174,6 +176,12 @@ def _http(answer: Response) -> web.Response:
     return reply
 
 
+async def _viewer(request: web.Request) -> web.StreamResponse:
+    """The API viewer's data, for which nobody has to log in."""
+    del request
+    return web.Response(text=script(), content_type="application/javascript")
+
+
 async def _unknown(request: web.Request) -> web.StreamResponse:
     text = f"no such file '{request.path}'"
     return web.Response(status=500, reason=text, text=text + "\n")
@@ -237,6 +245,7 @@ def make_app(world: World) -> web.Application:
     app.router.add_get("/_sim/state", _sim_state)
     app.router.add_get("/_sim/mutations", _sim_mutations)
     app.router.add_post("/_sim/{what:faults|guests|control}", _sim_change)
+    app.router.add_get(VIEWER, _viewer)
     app.router.add_route("*", API + "/{path:.*}", _api)
     app.router.add_route("*", "/{path:.*}", _unknown)
     return app

@@ -228,3 +228,12 @@ def test_friendly_lines_and_interrupt():
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 0
+
+
+def test_the_api_viewer_needs_no_login(server):
+    async def story(call):
+        answer, body, _ = await call("GET", "/pve-docs/api-viewer/apidoc.js", base="", headers={})
+        assert answer.status == 200
+        assert body.startswith("const apiSchema = [")
+
+    server.run(story)
