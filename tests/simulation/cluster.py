@@ -49,6 +49,13 @@ class SimCluster:
         self.world.put_guests(guest)
         self._arm()
 
+    def kind(self, vmid: int) -> str | None:
+        """The type of a guest, None if there is none with this vmid."""
+        for guest in self.world.state()["guests"]:  # type: ignore[union-attr]
+            if guest["vmid"] == vmid:  # type: ignore[index, call-overload]
+                return str(guest["type"])  # type: ignore[index, call-overload]
+        return None
+
     def has(self, vmid: int) -> bool:
         guests = self.world.state()["guests"]
         return any(guest["vmid"] == vmid for guest in guests)  # type: ignore[union-attr, index, call-overload]

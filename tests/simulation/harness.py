@@ -166,7 +166,7 @@ async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[Death]) -> 
             cluster.poke()
         life = await _live(scenario, cluster, path, Mortality(die_at), stage, seed=scenario.seed * 1000 + number)
         lives.append(life)
-        if scenario.patient and isinstance(life.error, KeeperFailed) and number < MAX_LIVES:
+        if scenario.patient and isinstance(life.error, KeeperFailed | ReadFailed) and number < MAX_LIVES:
             # The service manager starts it again.
             await asyncio.sleep(60.0)
             left = left or [None]

@@ -16,7 +16,7 @@ from tests.simulation.cluster import SimCluster
 from tests.simulation.deaths import AfterSeconds
 from tests.simulation.harness import Life, Run, Scenario, simulate
 from tests.simulation.scenarios import SPEC, ct, vm
-from trueup.engine.agent import Agent, apply, run
+from trueup.engine.agent import Agent, Pace, apply, run
 from trueup.model.errors import ReadFailed
 from trueup.model.guests import Clone, Desired, Power
 from trueup.model.ids import NodeName, Vmid
@@ -27,6 +27,7 @@ WEEK_S = 7 * DAY_S
 NODES = [f"pve{number}" for number in range(1, 6)]
 GUESTS = 200
 FOREIGN = range(800, 820)
+HOURLY = Pace(interval_s=HOUR_S, enforce=True)
 EVERY_S = 2 * HOUR_S
 """Between two happenings."""
 
@@ -159,7 +160,43 @@ def _unlucky(chance: random.Random, at_s: float, _vmids: Sequence[int]) -> Happe
     return [(at_s, f"{fault} waits for the next request", lambda cluster: cluster.world.add_fault(accident))]
 
 
-_WHAT = (_edited, _stopped, _deleted, _locked, _rebooted, _dark, _restarted, _no_quorum, _clock, _rotated, _unlucky)
+def _revoked(_chance: random.Random, at_s: float, _vmids: Sequence[int]) -> Happenings:
+    def do(cluster: SimCluster) -> None:
+        tokens = cluster.world.state()["tokens"]
+        assert isinstance(tokens, list)
+        for token in tokens:
+            if "!sim-" in str(token):
+                cluster.act({"action": "delete_token", "id": token})
+
+    return [(at_s, "the token of the agent is deleted", do)]
+
+
+def _managed(chance: random.Random, at_s: float, vmids: Sequence[int]) -> Happenings:
+    """Somebody puts a guest under HA; it may move when its node goes dark."""
+    vmid = chance.choice(vmids)
+
+    def do(cluster: SimCluster) -> None:
+        if (kind := cluster.kind(vmid)) is not None:
+            cluster.act({"action": "ha", "sid": f"{'vm' if kind == 'qemu' else 'ct'}:{vmid}", "state": "started"})
+
+    return [(at_s, f"{vmid} is put under HA", do)]
+
+
+_WHAT = (
+    _revoked,
+    _managed,
+    _edited,
+    _stopped,
+    _deleted,
+    _locked,
+    _rebooted,
+    _dark,
+    _restarted,
+    _no_quorum,
+    _clock,
+    _rotated,
+    _unlucky,
+)
 
 
 def lives(seed: int) -> list[float]:
@@ -182,7 +219,7 @@ def simulate_week(seed: int) -> tuple[Week, Run]:
                 await agent.deck.clock.sleep(30.0)
         async with agent.reconciler() as reconciler:
             clock.call_later(max(0.0, WEEK_S - clock.time()), reconciler.wind_down)
-            await run(reconciler, agent.deck, lambda: this.desired, interval_s=HOUR_S, enforce=True)
+            await run(reconciler, agent.deck, lambda: this.desired, pace=lambda: HOURLY, own_token=True)
         async with agent.reconciler() as reconciler:
             life.converged = await apply(reconciler, agent.deck, lambda: this.desired, once=False)
 

@@ -6,6 +6,7 @@ Nothing here can be skipped or reordered: the reconciler is only handed out by `
 """
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Protocol
 
 import msgspec
@@ -110,6 +111,11 @@ class Agent:
         )
         return report
 
+    @property
+    def own_token(self) -> bool:
+        """Whether the API token was made for this epoch alone."""
+        return self._tokens is not None
+
     def reconciler(self) -> Reconciler:
         """The engine; only after `recover`."""
         return Reconciler(self.deck, self.recoverer)
@@ -187,25 +193,27 @@ async def run(
     deck: Deck,
     load: Callable[[], Sequence[Desired]],
     *,
-    interval_s: float = limits.INTERVAL_S,
-    enforce: bool = True,
-    pace: Callable[[], Pace] | None = None,
+    pace: Callable[[], Pace],
+    own_token: bool = False,
 ) -> None:
     """The daemon's loop, until `reconciler.wind_down` is called; what is at work then is waited for.
 
     `pace` is asked before each pass, where it may change. A cluster that cannot be read, or manifests that are broken,
-    stop a pass, never the loop.
+    stop a pass, never the loop. With `own_token`, the API token was made for this very epoch: once PVE no longer knows
+    it, this incarnation can do nothing more, and the next one makes its own.
 
     Raises:
         Stale, JournalFailed: the journal refused a record.
+        ReadFailed: the token of this epoch is gone.
     """
-    now = Pace(interval_s=interval_s, enforce=enforce)
     while not reconciler.stopping:
-        now = pace() if pace is not None else now
+        now = pace()
         try:
             plan = await (reconciler.step(load()) if now.enforce else reconciler.look(load()))
             deck.tell(What.PASS_ENDED, f"{'' if now.enforce else 'observing only: '}{_summary(plan)}")
         except (ReadFailed, BadInput) as error:
+            if own_token and isinstance(error, ReadFailed) and error.status == HTTPStatus.UNAUTHORIZED:
+                raise
             deck.tell(What.ALARM, f"this pass was not made: {error}")
         await reconciler.idle(now.interval_s)
     await reconciler.tend()

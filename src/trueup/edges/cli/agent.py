@@ -97,7 +97,7 @@ async def _keep(agent: Agent, acts: Acts, reloading: Reloading, stopping: Stoppi
         stopping.gently(wind_down)
         with acts.working(agent, reconciler), reloading.listening(reconciler.look_now):
             async with _beside(reloading.watch(reconciler.look_now)):
-                await keep(reconciler, agent.deck, acts.load, pace=reloading.pace)
+                await keep(reconciler, agent.deck, acts.load, pace=reloading.pace, own_token=agent.own_token)
 
 
 def _told(health: Health, systemd: Systemd, say: Callable[[str], object]) -> None:
