@@ -17,11 +17,21 @@ METHODS = ("GET", "POST", "PUT", "DELETE")
 ROUTES: tuple[Route, ...] = (*CLUSTER_ROUTES, *GUEST_ROUTES)
 
 
+def _by_shape() -> dict[tuple[str, int], list[Route]]:
+    """The calls by method and number of parts of their path; 0 for those whose last part may have slashes."""
+    found: dict[tuple[str, int], list[Route]] = {}
+    for route in ROUTES:
+        parts = 0 if route.path.endswith("{volume}") else route.path.count("/")
+        found.setdefault((route.method, parts), []).append(route)
+    return found
+
+
+_SHAPES = _by_shape()
+
+
 def find_route(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
     """The call for a request, with the names in its path."""
-    for route in ROUTES:
-        if route.method != method:
-            continue
+    for route in (*_SHAPES.get((method, path.count("/")), ()), *_SHAPES.get((method, 0), ())):
         found = route.pattern.match(path)
         if found is not None:
             names = {key: unquote(value) for key, value in found.groupdict().items()}

@@ -57,6 +57,11 @@ def state(m: Machine) -> dict[str, Json]:
             for t in tasks.logs.values()
         ],
         "tokens": sorted(m.tokens.tokens),
+        "pools": {name: sorted(pool.vms) for name, pool in m.tokens.access.pools.items()},
+        "ha": [
+            {"sid": r.sid, "request": r.request, "state": r.state, "node": r.node, "last_error": r.last_error}
+            for r in m.ha.resources.values()
+        ],
         "faults": [fault.row() for fault in m.faults.faults],
     }  # fmt: skip
 

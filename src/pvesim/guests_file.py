@@ -188,6 +188,7 @@ def put_guest(m: Machine, raw: Raw) -> None:
     if raw.get("deleted"):
         if guest is not None:
             free_quietly(m, guest)
+            m.tokens.access.forget_guest(vmid)
             m.guests.settle(vmid, guest.node)
             del m.guests.guests[vmid]
         return
