@@ -193,7 +193,7 @@ def _on_local_storage(want: Desired, source: Observed, storage: str, context: Co
         disks.seen(want.type, key, text) for key, text in source.config.items() if properties.is_disk(want.type, key)
     ]
     used = {disk.storage for disk in found if disk.storage and not disk.cdrom}
-    return bool((used | ({storage} if storage else set())) - context.shared)
+    return bool((used | ({storage} if storage else set[str]())) - context.shared)
 
 
 def _cloned_there(op: PlannedOp, source: Observed) -> PlannedOp:
