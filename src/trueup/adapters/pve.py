@@ -48,6 +48,10 @@ class PveClient:
         """
         return await self._api.read(Read(path="/version"), pve_decode.version)
 
+    async def api_viewer(self) -> bytes:
+        """The script with the data of PVE's API viewer, a file beside the API. Raises ReadFailed."""
+        return (await self._api.get(Read(path="/pve-docs/api-viewer/apidoc.js", base=""))).body
+
     async def cluster(self) -> ClusterState:
         """Quorum and nodes. Raises ReadFailed."""
         status = Read(path="/cluster/status")

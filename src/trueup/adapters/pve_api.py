@@ -17,7 +17,7 @@ import msgspec
 
 from trueup.adapters import pve_decode
 from trueup.adapters.pve_endpoints import Endpoints
-from trueup.adapters.pve_wire import HERE, Break, Broken, HttpAnswer, HttpRequest, Transport
+from trueup.adapters.pve_wire import API, HERE, Break, Broken, HttpAnswer, HttpRequest, Transport
 from trueup.core import answers
 from trueup.core.answers import Answer
 from trueup.model.errors import Absent, NotSent, ReadFailed, Refused, Unknown
@@ -48,9 +48,13 @@ T = TypeVar("T")
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True):
-    """One GET. `daemon`: pvedaemon serves it, not pveproxy. `endpoint`: ask this one and no other ('' = any)."""
+    """One GET. `daemon`: pvedaemon serves it, not pveproxy. `endpoint`: ask this one and no other ('' = any).
+
+    `base` stands before the path; it is the API's but for files that pveproxy serves beside it.
+    """
 
     path: str
+    base: str = API
     params: Mapping[str, str] = {}
     node: NodeName = HERE
     daemon: bool = False
@@ -220,6 +224,7 @@ def _get(read: Read, endpoint: str) -> HttpRequest:
         node=read.node,
         method="GET",
         path=read.path,
+        base=read.base,
         params=read.params,
         max_bytes=ANSWER_MAX_BYTES,
     )

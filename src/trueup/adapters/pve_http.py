@@ -25,7 +25,7 @@ from trueup.adapters.pve import PveClient
 from trueup.adapters.pve_api import PveApi
 from trueup.adapters.pve_errors import FOREIGN, broken
 from trueup.adapters.pve_keeper import PveKeeper
-from trueup.adapters.pve_wire import API, Break, Broken, HttpAnswer, HttpRequest
+from trueup.adapters.pve_wire import Break, Broken, HttpAnswer, HttpRequest
 from trueup.model.errors import BadInput, require
 from trueup.model.ids import TokenId
 from trueup.model.limits import (
@@ -226,7 +226,7 @@ def _once(attempt: _Attempt) -> Callable[[aiohttp.ClientRequest, _Handler], Awai
 def _target(request: HttpRequest) -> tuple[URL, bytes | None]:
     """URL and form. A form has a Content-Length and is never chunked; GET and DELETE have none."""
     params = urlencode(request.params, quote_via=quote, safe="")
-    url = f"{request.endpoint}{API}{request.path}"
+    url = f"{request.endpoint}{request.base}{request.path}"
     if request.method in _BODY_METHODS:
         return URL(url, encoded=True), params.encode()
     return URL(f"{url}?{params}" if params else url, encoded=True), None

@@ -22,7 +22,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request.
 
     `endpoint` is `https://host:port`. `node` is the node which does the work, for calls that name one. `path` starts
-    behind `/api2/json` and is quoted. `params` go as a form (POST, PUT) or as the query (GET, DELETE: PVE answers a
+    behind `base` and is quoted. `params` go as a form (POST, PUT) or as the query (GET, DELETE: PVE answers a
     body there with 501). `mutation`: on a connection of its own, sent at most once. `send_by` is on the monotonic
     clock: past it the first byte is not written (0 = no bound). A longer answer than `max_bytes` is `Broken`.
     """
@@ -31,6 +31,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     node: NodeName = HERE
     method: str
     path: str
+    base: str = API
     params: Mapping[str, str] = {}
     mutation: bool = False
     send_by: float = 0.0
