@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from tests.pve.servers import RealClock, run
+from trueup.adapters import pve_schema
 from trueup.adapters.pve import PveClient
 from trueup.adapters.pve_http import Login, connect, connect_keeper
+from trueup.core.option_schema import fault_of
 from trueup.model.errors import Absent, NotSent, ReadFailed, Refused, Unknown
 from trueup.model.guests import Power
 from trueup.model.ids import GuestType, NodeName, TokenId, Upid, Vmid
@@ -69,6 +71,20 @@ def simulator() -> Iterator[Simulator]:
             yield Simulator(found["url"], login)
         finally:
             process.terminate()
+
+
+def test_the_data_of_the_api_viewer_is_a_schema_of_options(simulator: Simulator, tmp_path: Path) -> None:
+    async def story(pve: PveClient) -> None:
+        looked = await pve_schema.look_up(pve, tmp_path)
+        assert looked.note == ""
+        assert looked.schema is not None
+        for key, value in (("cores", "2"), ("net0", "virtio,bridge=vmbr0"), ("scsi0", "a:8,iothread=1")):
+            assert fault_of(looked.schema, GuestType.QEMU, key, value) is None
+        fault = fault_of(looked.schema, GuestType.LXC, "coers", "2")
+        assert fault is not None
+        assert fault.remedy.startswith("did you mean 'cores'? PVE: ")
+
+    simulator.story(story)
 
 
 def create(vmid: int, node: str = "pve1") -> Call:
