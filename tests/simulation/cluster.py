@@ -56,6 +56,12 @@ class SimCluster:
                 return str(guest["type"])  # type: ignore[index, call-overload]
         return None
 
+    def has_local_disk(self, vmid: int) -> bool:
+        """Whether any of its values names a volume on a storage of one node."""
+        guests = self.world.state()["guests"]
+        config = next(guest["config"] for guest in guests if guest["vmid"] == vmid)  # type: ignore[union-attr, index, call-overload]
+        return any("local-lvm:" in str(value) for value in config.values())  # type: ignore[union-attr]
+
     def has(self, vmid: int) -> bool:
         guests = self.world.state()["guests"]
         return any(guest["vmid"] == vmid for guest in guests)  # type: ignore[union-attr, index, call-overload]

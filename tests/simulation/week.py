@@ -70,11 +70,19 @@ def happenings(seed: int, vmids: Sequence[int]) -> list[tuple[float, str, Callab
     chance = random.Random(seed + 1)
     found: list[tuple[float, str, Callable[[SimCluster], None]]] = []
     at_s = 6 * HOUR_S
-    while at_s < WEEK_S - 12 * HOUR_S:
+    while at_s < WEEK_S - 24 * HOUR_S:
         what = chance.choice(_WHAT)
         found += what(chance, at_s, vmids)
         at_s += chance.expovariate(1 / EVERY_S)
+    found += [(day * DAY_S - HOUR_S, "somebody mends what HA has given up", _mend) for day in range(1, 8)]
     return sorted(found, key=lambda one: one[0])
+
+
+def _mend(cluster: SimCluster) -> None:
+    """As the plan says: disabled, mended, and put under HA again another day."""
+    for resource in cluster.world.state()["ha"]:  # type: ignore[union-attr]
+        if resource["state"] == "error":  # type: ignore[index, call-overload]
+            cluster.act({"action": "ha", "sid": resource["sid"], "state": None})  # type: ignore[index, call-overload]
 
 
 def _act(**action: object) -> Callable[[SimCluster], None]:
@@ -172,12 +180,12 @@ def _revoked(_chance: random.Random, at_s: float, _vmids: Sequence[int]) -> Happ
 
 
 def _managed(chance: random.Random, at_s: float, vmids: Sequence[int]) -> Happenings:
-    """Somebody puts a guest under HA; it may move when its node goes dark."""
+    """Somebody puts a guest under HA; it may move when its node goes dark. Local disks would stay behind."""
     vmid = chance.choice(vmids)
 
     def do(cluster: SimCluster) -> None:
-        if (kind := cluster.kind(vmid)) is not None:
-            cluster.act({"action": "ha", "sid": f"{'vm' if kind == 'qemu' else 'ct'}:{vmid}", "state": "started"})
+        if cluster.kind(vmid) == "qemu" and not cluster.has_local_disk(vmid):
+            cluster.act({"action": "ha", "sid": f"vm:{vmid}", "state": "started"})
 
     return [(at_s, f"{vmid} is put under HA", do)]
 
