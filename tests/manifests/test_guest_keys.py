@@ -1,5 +1,7 @@
 """What a guest may say besides its config: pool, template, copies, what is ignored; and cloud-init's keys."""
 
+import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -154,3 +156,15 @@ def test_no_link_leads_a_manifest_to_the_agents_own_files(folder):
     (folder.parent / "token.secret").write_text("x")
     (folder / "mine").symlink_to(folder.parent / "token.secret")
     assert "outside of the manifest folder" in problems(folder, f"{VM}config: {{cipassword: {{file: mine}}}}\n")[0]
+
+
+def test_the_examples_in_the_page_are_manifests(folder):
+    page = (Path(__file__).parents[2] / "docs" / "manifests.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (copies,) = (block for block in blocks if block.startswith("snapshots:"))
+    (defaults,) = (block for block in blocks if block.startswith("kind: Defaults"))
+    write(folder, f"{defaults}---\n{VM.replace('101', '201')}{copies}")
+    (guest,) = load(folder).guests
+    assert (guest.labels, guest.config["tags"]) == ({"site": "north"}, "lab")
+    assert guest.snapshots == SnapshotPolicy(schedule="daily 02:00", keep=7)
+    assert guest.backups == BackupPolicy(storage="pbs", schedule="Sat 03:00 Europe/Berlin", keep=4)
