@@ -5,7 +5,7 @@ It hands the commands a value full of parts and imports each adapter inside the 
 """
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from trueup.adapters import pve_http
     from trueup.adapters.manifests import Manifests
     from trueup.adapters.sqlite import Stats, Verification
+    from trueup.adapters.sqlite.copies import Copied, Salvage
+    from trueup.adapters.sqlite.retention import Clerk, Pruning
     from trueup.model.settings import ClusterSettings, Settings, StoreSettings
     from trueup.ports import Clock, Entropy, Journal, JournalReader, Keeper, Pve
 
@@ -35,7 +37,13 @@ def parts() -> Parts:
         journal=_journal,
         reader=_reader,
         journal_file=JournalFile(
-            exists=_exists, held=_held, verify=_verify, export=_export, stats=_stats, durability=_durability
+            exists=_exists,
+            held=_held,
+            verify=_verify,
+            export=_export,
+            stats=_stats,
+            durability=_durability,
+            upkeep=_Upkeep(),
         ),
         manifests=_manifests,
         pve=_pve,
@@ -113,6 +121,35 @@ def _durability(store: "StoreSettings") -> str:
     from trueup.adapters import sqlite
 
     return sqlite.durability(store.path)
+
+
+class _Upkeep:
+    """See `trueup.edges.parts.JournalUpkeep`."""
+
+    def backup(self, store: "StoreSettings", target: Path) -> "Copied":
+        from trueup.adapters import sqlite
+
+        return sqlite.backup(store.path, target)
+
+    def import_lines(self, store: "StoreSettings", lines: Iterable[bytes]) -> "Copied":
+        from trueup.adapters import sqlite
+
+        return sqlite.import_lines(lines, store.path)
+
+    def prune(self, store: "StoreSettings", before_ms: int, clerk: "Clerk", *, dry: bool) -> "Pruning":
+        from trueup.adapters import sqlite
+
+        return sqlite.prune(store.path, before_ms=before_ms, clerk=clerk, dry=dry)
+
+    def quarantine(self, store: "StoreSettings", stamp: str, record_id: str, at_ms: int) -> "Salvage":
+        from trueup.adapters import sqlite
+
+        return sqlite.quarantine(store.path, stamp=stamp, record_id=record_id, at_ms=at_ms)
+
+    def rebuild(self, store: "StoreSettings") -> "Verification":
+        from trueup.adapters import sqlite
+
+        return sqlite.rebuild(store.path)
 
 
 # -- manifests and PVE -------------------------------------------------------------------------------------------------

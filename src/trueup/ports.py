@@ -180,6 +180,10 @@ class JournalReader(Protocol):
         """Names of paused guests; '*' = all."""
         ...
 
+    async def doubts(self) -> tuple[str, ...]:
+        """Why this journal may not know all that was done; while there is a doubt, nothing is changed."""
+        ...
+
     async def epochs(self) -> tuple[EpochTaken, ...]:
         """Every epoch that was taken, oldest first."""
         ...

@@ -221,7 +221,7 @@ def test_tables_made_anew_are_those_that_appends_made(written):
             return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in tables.DERIVED}
 
     before = rows()
-    assert all(before.values())  # something in each
+    assert all(rows for table, rows in before.items() if table != "doubts")  # something in each
     assert rebuild(written).ok
     assert rows() == before
 

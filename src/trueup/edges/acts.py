@@ -26,13 +26,13 @@ from trueup.engine.surveyor import Surveyor
 from trueup.model.errors import BadInput, JournalBusy
 from trueup.model.guests import Desired
 from trueup.model.ids import Epoch, OpId, TokenId, Vmid
-from trueup.model.ops import Draft, Event, Failed, OpState, OpView, Paused, Reason, Record, Resumed
+from trueup.model.ops import Acknowledged, Draft, Event, Failed, OpState, OpView, Paused, Reason, Record, Resumed
 from trueup.model.settings import Settings
 from trueup.ports import Clock, Entropy, Journal
 
 Load = Callable[[], Sequence[Desired]]
 
-ADOPT, CANCEL, PAUSE, RESUME = "adopt", "cancel", "pause", "resume"
+ACKNOWLEDGE, ADOPT, CANCEL, PAUSE, RESUME = "acknowledge", "adopt", "cancel", "pause", "resume"
 
 
 class Pausing(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +46,12 @@ class Adopting(msgspec.Struct, frozen=True, kw_only=True):
 
     results: tuple[Result, ...]
     refusals: tuple[Refusal, ...]
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
+    """The doubts that were acknowledged."""
+
+    doubts: tuple[str, ...]
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +134,8 @@ class Acts:
                 done = await self.adopt(message)
             case "cancel":
                 done = await self.cancel(message)
+            case "acknowledge":
+                done = await self.acknowledge(message)
             case _:
                 what = f"this version cannot {message.command!r} for another one"
                 raise BadInput(what=what, remedy="use the same version as the agent")
@@ -180,6 +188,13 @@ class Acts:
         found = adoption.consider(survey, desired, vmids, take_over=message.take_over)
         results = await adoption.adopt(found.candidates, reconciler.carry_out)
         return Adopting(results=results, refusals=found.refusals)
+
+    async def acknowledge(self, message: Message) -> Acknowledgement:
+        """Somebody has looked: the journal may be relied on."""
+        doubts = await self._pen.journal.doubts()
+        if doubts:
+            await self._pen.record("", Acknowledged(by=message.by))
+        return Acknowledgement(doubts=doubts)
 
     async def cancel(self, message: Message) -> Cancelled:
         """End an accepted operation that was not sent yet. Raises BadInput for any other."""

@@ -131,6 +131,10 @@ class LookingJournal:
         """See `trueup.ports.JournalReader`."""
         return await self._reader.paused() if self._reader else frozenset()
 
+    async def doubts(self) -> tuple[str, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.doubts() if self._reader else ()
+
     async def epochs(self) -> tuple[EpochTaken, ...]:
         """See `trueup.ports.JournalReader`."""
         return await self._reader.epochs() if self._reader else ()

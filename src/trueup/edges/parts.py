@@ -3,16 +3,18 @@
 Nothing is opened before it is asked for, so that `trueup --help` and the commands that only read pay for what they use.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trueup.adapters.manifests import Manifests
     from trueup.adapters.sqlite import Stats, Verification
+    from trueup.adapters.sqlite.copies import Copied, Salvage
+    from trueup.adapters.sqlite.retention import Clerk, Pruning
     from trueup.model.ids import TokenId
     from trueup.model.settings import ClusterSettings, Secret, Settings, StoreSettings
     from trueup.ports import Clock, Entropy, Journal, JournalReader, Keeper, Pve
@@ -40,6 +42,31 @@ class JournalFile:
     export: "Callable[[StoreSettings], Iterator[str]]"
     stats: "Callable[[StoreSettings], Stats]"
     durability: "Callable[[StoreSettings], str]"
+    upkeep: "JournalUpkeep"
+
+
+class JournalUpkeep(Protocol):
+    """What is done to a journal's file as a whole. All of them may raise BadInput, Corrupt or JournalFailed."""
+
+    def backup(self, store: "StoreSettings", target: "Path") -> "Copied":
+        """Copy it beside its writer, and verify the copy."""
+        ...
+
+    def import_lines(self, store: "StoreSettings", lines: "Iterable[bytes]") -> "Copied":
+        """Make it of an export's lines; there is none yet."""
+        ...
+
+    def prune(self, store: "StoreSettings", before_ms: int, clerk: "Clerk", *, dry: bool) -> "Pruning":
+        """Remove the records of operations that ended before this instant. Raises JournalBusy too."""
+        ...
+
+    def quarantine(self, store: "StoreSettings", stamp: str, record_id: str, at_ms: int) -> "Salvage":
+        """Move a damaged one aside and start anew with what could be read. Raises JournalBusy too."""
+        ...
+
+    def rebuild(self, store: "StoreSettings") -> "Verification":
+        """Make its derived tables anew. Raises JournalBusy too."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,9 +208,13 @@ async def run(
     """
     while not reconciler.stopping:
         now = pace()
+        doubts = await deck.journal.doubts()
+        enforce = now.enforce and not doubts
         try:
-            plan = await (reconciler.step(load()) if now.enforce else reconciler.look(load()))
-            deck.tell(What.PASS_ENDED, f"{'' if now.enforce else 'observing only: '}{_summary(plan)}")
+            plan = await (reconciler.step(load()) if enforce else reconciler.look(load()))
+            deck.tell(What.PASS_ENDED, f"{'' if enforce else 'observing only: '}{_summary(plan)}")
+            for doubt in doubts:
+                deck.tell(What.ALARM, f"nothing is changed: {doubt} (look, then `trueup journal acknowledge`)")
         except (ReadFailed, BadInput) as error:
             if own_token and isinstance(error, ReadFailed) and error.status == HTTPStatus.UNAUTHORIZED:
                 raise

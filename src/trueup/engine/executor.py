@@ -74,6 +74,8 @@ class Executor:
                 return fresh
             if self.stopping:
                 return NotNow(why="trueup was told to stop")
+            if await self._deck.journal.doubts():
+                return NotNow(why="the journal may not know all that was done (`trueup journal acknowledge`)")
             if await self._deck.journal.paused() & {"*", op.name}:
                 return NotNow(why="it is paused (`trueup resume`)")  # said while this waited for its turn
             prepared, view, send_by = await self._intend(op, fresh)

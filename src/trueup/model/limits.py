@@ -218,6 +218,13 @@ JOURNAL_QUEUE_MAX: Final = 10_000
 JOURNAL_BUSY_S: Final = 5.0
 """SQLite's own wait for a reader's lock."""
 
+RETENTION_MIN_S: Final = 7 * 24 * 3600.0
+"""Records younger than a week are never pruned: presumed operations are watched for a day, and people come back from
+a weekend."""
+
+PRUNED_GAPS_MAX: Final = 2_000
+"""Gaps that one record of a pruning names; more get another record, so that none grows too large."""
+
 LEASE_S: Final = 60.0
 """How long a leader leads without renewing."""
 

@@ -264,21 +264,58 @@ class Released(msgspec.Struct, frozen=True, kw_only=True, tag="released"):
     uid: str
 
 
-class Paused(msgspec.Struct, frozen=True, kw_only=True, tag="paused"):
+class Paused(msgspec.Struct, frozen=True, kw_only=True, tag="paused", omit_defaults=True):
     """People told the loop to leave these guests alone (empty = all of them). `by` is who said so."""
 
     guests: tuple[str, ...] = ()
     by: str = ""
 
 
-class Resumed(msgspec.Struct, frozen=True, kw_only=True, tag="resumed"):
+class Resumed(msgspec.Struct, frozen=True, kw_only=True, tag="resumed", omit_defaults=True):
     """The opposite of `Paused`."""
 
     guests: tuple[str, ...] = ()
     by: str = ""
 
 
-SystemEvent = EpochTaken | TokenPlanned | TokenRetired | Adopted | Released | Paused | Resumed
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of records that is gone, both ends included.
+
+    `prev_hash` is what its first record named as the hash before it; `hash` and `epoch` are those of its last one, so
+    that the chain goes over it.
+    """
+
+    first_seq: int
+    last_seq: int
+    epoch: Epoch
+    prev_hash: str
+    hash: str
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True, tag="pruned"):
+    """Records of operations that had ended before this instant were removed, `gaps` are where they stood."""
+
+    before_ms: int
+    ops: int
+    records: int
+    gaps: tuple[Gap, ...]
+
+
+class Doubted(msgspec.Struct, frozen=True, kw_only=True, tag="doubted"):
+    """The journal may not know all that was done: nothing is changed until somebody has looked."""
+
+    what: str
+
+
+class Acknowledged(msgspec.Struct, frozen=True, kw_only=True, tag="acknowledged"):
+    """Somebody has looked at every doubt so far, and says that the journal may be relied on again."""
+
+    by: str = ""
+
+
+SystemEvent = (
+    EpochTaken | TokenPlanned | TokenRetired | Adopted | Released | Paused | Resumed | Pruned | Doubted | Acknowledged
+)
 Event = OpEvent | SystemEvent
 
 

@@ -9,6 +9,8 @@
 | `tables` | what records change in the derived tables |
 | `reader` | where queries run |
 | `audit` | whether a journal is what was written |
+| `retention` | which records may go, and how the chain goes over them |
+| `copies` | backups, imports, and what is saved of a damaged journal |
 """
 
 import contextlib
@@ -16,19 +18,25 @@ from pathlib import Path
 
 from trueup.adapters.sqlite import audit, file
 from trueup.adapters.sqlite.audit import Stats, Verification, export, stats, verify
+from trueup.adapters.sqlite.copies import backup, import_lines, quarantine
 from trueup.adapters.sqlite.journal import SqliteJournal
 from trueup.adapters.sqlite.lock import WriterLock
 from trueup.adapters.sqlite.reader import InThread, Reader
+from trueup.adapters.sqlite.retention import prune
 
 __all__ = [
     "Reader",
     "SqliteJournal",
     "Stats",
     "Verification",
+    "backup",
     "durability",
     "export",
+    "import_lines",
     "open_journal",
     "open_reader",
+    "prune",
+    "quarantine",
     "rebuild",
     "stats",
     "verify",

@@ -7,7 +7,7 @@ journal is never mended in silence: the first bad record is named, and the reade
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,16 @@ from trueup.core import codec, lifecycle
 from trueup.model.errors import Corrupt, TrueupError
 from trueup.model.ids import OpId, TokenId, Vmid
 from trueup.model.ops import (
+    Acknowledged,
     Adopted,
+    Doubted,
     EpochTaken,
+    Gap,
     OpEvent,
     OpState,
     OpView,
     Paused,
+    Pruned,
     Record,
     Released,
     Resumed,
@@ -67,6 +71,7 @@ class Stats:
     """What is in a journal. Instants are in epoch milliseconds, 0 = no record; sizes count the log beside the file."""
 
     records: int
+    last_seq: int
     ops: dict[OpState, int]
     size_bytes: int
     oldest_ms: int
@@ -86,11 +91,17 @@ class _Replay:
     retired: set[TokenId] = field(default_factory=set[TokenId])
     adopted: dict[Vmid, str] = field(default_factory=dict[Vmid, str])
     paused: set[str] = field(default_factory=set[str])
+    doubts: set[str] = field(default_factory=set[str])
+    gaps: dict[int, Gap] = field(default_factory=dict[int, Gap])
+    records: int = 0
 
     def add(self, record: Record, connection: sqlite3.Connection) -> None:
         """Add one record; `connection` serves operations that had ended and go on."""
         event = record.event
+        self.records += 1
         match event:
+            case Pruned() | Doubted() | Acknowledged():
+                self._add_upkeep(event)
             case EpochTaken():
                 self.epochs.append(event)
             case TokenPlanned():
@@ -108,6 +119,15 @@ class _Replay:
                 self.paused -= set(event.guests) or self.paused
             case _:
                 self._add_op(record, event, connection)
+
+    def _add_upkeep(self, event: Pruned | Doubted | Acknowledged) -> None:
+        match event:
+            case Pruned():
+                self.gaps |= {gap.first_seq: gap for gap in event.gaps}
+            case Doubted():
+                self.doubts.add(event.what)
+            case Acknowledged():
+                self.doubts.clear()
 
     def _add_op(self, record: Record, event: OpEvent, connection: sqlite3.Connection) -> None:
         placed = self.open_ops.get(record.op_id)
@@ -155,17 +175,26 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 def examine(connection: sqlite3.Connection, path: Path) -> Verification:
     """Verify everything, as of one moment. Damage is not raised but told."""
+    try:
+        with file.mapped(path), _snapshot(connection):
+            return examine_open(connection, path)
+    except TrueupError as error:
+        return _bad(codec.Head(), 0, error)
+
+
+def examine_open(connection: sqlite3.Connection, path: Path) -> Verification:
+    """Verify everything within the transaction that is open. Damage is not raised but told."""
     replay = _Replay()
     end = codec.Head()
     try:
-        with file.mapped(path), _snapshot(connection):
+        with file.mapped(path):
             for record in _chain(connection, end):
                 replay.add(record, connection)
                 end = codec.Head(seq=record.seq, epoch=record.epoch, hash=record.hash)
             _compare_head(tables.head(connection), end)
-            return _sound(end, _told(path, partial(_difference, connection, replay)))
+            return _sound(end, replay.records, _told(path, partial(_difference, connection, replay)))
     except TrueupError as error:
-        return _bad(end, error)
+        return _bad(end, replay.records, error)
 
 
 def verify(path: Path) -> Verification:
@@ -177,7 +206,7 @@ def verify(path: Path) -> Verification:
     try:
         connection = file.open_for_reading(path)
     except Corrupt as error:
-        return _bad(codec.Head(), error)
+        return _bad(codec.Head(), 0, error)
     with contextlib.closing(connection):
         return examine(connection, path)
 
@@ -213,6 +242,7 @@ def stats(path: Path) -> Stats:
         states = {state.value: state for state in OpState}
         return Stats(
             records=connection.execute("SELECT count(*) FROM records").fetchone()[0],
+            last_seq=newest[0][0] if newest else 0,
             ops={states[state]: count for state, count in counted if state in states},
             size_bytes=path.stat().st_size + (log.stat().st_size if log.exists() else 0),
             oldest_ms=instants[0] if instants else 0,
@@ -232,6 +262,7 @@ def rebuild_tables(connection: sqlite3.Connection) -> None:
     try:
         for table in tables.DERIVED:
             connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+        _derive_gaps(connection)
         batch: list[Record] = []
         for record in _chain(connection, codec.Head()):
             batch.append(record)
@@ -248,6 +279,15 @@ def rebuild_tables(connection: sqlite3.Connection) -> None:
         raise
 
 
+def _derive_gaps(connection: sqlite3.Connection) -> None:
+    """Gaps come first: without them the chain cannot be walked. One that nobody would own up to is no gap."""
+    connection.execute("DELETE FROM gaps")
+    for seq, line in connection.execute("SELECT seq, line FROM records WHERE op_id = '' ORDER BY seq").fetchall():
+        event = codec.decode(tables.blob(line, seq), seq=seq).event
+        if isinstance(event, Pruned):
+            tables.add_gaps(connection, event.gaps)
+
+
 def _derive_batch(connection: sqlite3.Connection, batch: list[Record]) -> None:
     ops = tables.placed(connection, {record.op_id for record in batch if record.op_id})
     for record in batch:
@@ -261,26 +301,34 @@ def _derive_batch(connection: sqlite3.Connection, batch: list[Record]) -> None:
 def _examine_tail(connection: sqlite3.Connection, path: Path, head: codec.Head) -> Verification:
     """Verify the last records, the head, and every open operation against its own records."""
     end = codec.Head(seq=head.seq - VERIFY_TAIL)
+    count = 0
     try:
         with file.mapped(path), _snapshot(connection):
-            row = connection.execute("SELECT line FROM records WHERE seq = ?", (end.seq,)).fetchone()
-            before = codec.decode(tables.blob(row and row[0], end.seq), seq=end.seq)
+            # The record there may have been pruned: then the walk begins at the one before it that is not.
+            row = connection.execute(
+                "SELECT seq, line FROM records WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (end.seq,)
+            ).fetchone()
+            seq, line = row or (end.seq, None)
+            before = codec.decode(tables.blob(line, seq), seq=seq)
             end = codec.Head(seq=before.seq, epoch=before.epoch, hash=before.hash)
             for record in _chain(connection, end):
                 end = codec.Head(seq=record.seq, epoch=record.epoch, hash=record.hash)
+                count += 1
             _compare_head(head, end)
-            return _sound(end, _open_ops_difference(connection))
+            return _sound(end, count, _open_ops_difference(connection))
     except TrueupError as error:
-        return _bad(end, error)
+        return _bad(end, count, error)
 
 
 def _chain(connection: sqlite3.Connection, start: codec.Head) -> Iterator[Record]:
     """Read the records behind `start`, each verified by itself, by the one before it and by its row."""
     head = start
+    gaps = tables.gaps(connection)
     rows = connection.execute(
         "SELECT seq, record_id, op_id, line FROM records WHERE seq > ? ORDER BY seq", (start.seq,)
     )
     for seq, record_id, op_id, line in rows:
+        head = _over_gaps(head, seq, gaps)
         if seq != head.seq + 1:
             raise Corrupt(what=f"record {head.seq + 1} is missing", first_bad=head.seq + 1)
         record = codec.decode(tables.blob(line, seq), seq=seq)
@@ -288,6 +336,16 @@ def _chain(connection: sqlite3.Connection, start: codec.Head) -> Iterator[Record
         if (record_id, op_id) != (record.record_id, record.op_id):
             raise Corrupt(what=f"record {seq} is filed under another name than its own", first_bad=seq)
         yield record
+
+
+def _over_gaps(head: codec.Head, seq: int, gaps: Mapping[int, Gap]) -> codec.Head:
+    """Go over what was pruned between `head` and the record at `seq`; the first of it had to follow `head`."""
+    while head.seq + 1 < seq and (gap := gaps.get(head.seq + 1)) is not None:
+        if gap.prev_hash != head.hash:
+            what = f"what was pruned from record {gap.first_seq} on did not follow the record before it"
+            raise Corrupt(what=what, first_bad=gap.first_seq)
+        head = codec.Head(seq=gap.last_seq, epoch=gap.epoch, hash=gap.hash)
+    return head
 
 
 def _compare_head(head: codec.Head, end: codec.Head) -> None:
@@ -313,6 +371,8 @@ def _difference(connection: sqlite3.Connection, replay: _Replay) -> str:
             ("tokens", tables.tokens(connection) == replay.tokens()),
             ("adopted", tables.adopted(connection) == replay.adopted),
             ("paused", tables.paused(connection) == frozenset(replay.paused)),
+            ("doubts", tables.doubts(connection) == tuple(sorted(replay.doubts))),
+            ("gaps", tables.gaps(connection) == replay.gaps),
         )
         for table, equal in checks:
             if not equal:
@@ -377,17 +437,15 @@ def _fingerprint(row: tables.OpRow) -> bytes:
     return hashlib.sha256(repr(row[:9]).encode() + row[9]).digest()[:16]
 
 
-def _sound(end: codec.Head, what: str) -> Verification:
+def _sound(end: codec.Head, count: int, what: str) -> Verification:
     """Tell of a walk that found every record sound; `what` is in what a derived table differs."""
-    return Verification(ok=not what, records=end.seq, head=end.hash, first_bad=None, what=what, records_ok=True)
+    return Verification(ok=not what, records=count, head=end.hash, first_bad=None, what=what, records_ok=True)
 
 
-def _bad(end: codec.Head, error: TrueupError) -> Verification:
+def _bad(end: codec.Head, count: int, error: TrueupError) -> Verification:
     """Tell of an error that ended a walk whose last sound record is `end`."""
     first_bad = error.first_bad if isinstance(error, Corrupt) and error.first_bad else end.seq + 1
-    return Verification(
-        ok=False, records=end.seq, head=end.hash, first_bad=first_bad, what=error.what, records_ok=False
-    )
+    return Verification(ok=False, records=count, head=end.hash, first_bad=first_bad, what=error.what, records_ok=False)
 
 
 @contextlib.contextmanager

@@ -114,6 +114,10 @@ class Reader:
         """See `ports.JournalReader`."""
         return await self._ask(tables.paused)
 
+    async def doubts(self) -> tuple[str, ...]:
+        """See `ports.JournalReader`."""
+        return await self._ask(tables.doubts)
+
     async def epochs(self) -> tuple[EpochTaken, ...]:
         """See `ports.JournalReader`."""
         return await self._ask(tables.epochs)

@@ -15,6 +15,7 @@ CREATE INDEX records_of_op ON records (op_id);
 CREATE TRIGGER records_are_not_changed BEFORE UPDATE ON records
 BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE TRIGGER records_are_not_removed BEFORE DELETE ON records
+WHEN NOT EXISTS (SELECT 1 FROM gaps WHERE OLD.seq BETWEEN first_seq AND last_seq)
 BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 
 -- One row. Every append moves it on, and only from the epoch and the hash that its writer knows.
@@ -46,6 +47,16 @@ CREATE INDEX ops_presumed ON ops (ended_at_ms) WHERE reason = 'presumed_not_star
 CREATE INDEX ops_without_task ON ops (ended_at_ms) WHERE upid = '' AND ended_at_ms > 0;
 CREATE INDEX ops_of_guest ON ops (vmid);
 
+-- Derived from the records that say what was pruned: each stretch of records that is gone, what its first record named
+-- as the hash before it, and the hash and epoch of its last one, which the next record follows.
+CREATE TABLE gaps (
+  first_seq INTEGER PRIMARY KEY,
+  last_seq INTEGER NOT NULL,
+  epoch INTEGER NOT NULL,
+  prev_hash TEXT NOT NULL,
+  hash TEXT NOT NULL
+) STRICT;
+
 -- Derived: which operation holds a task.
 CREATE TABLE upids (
   upid TEXT PRIMARY KEY,
@@ -69,4 +80,9 @@ CREATE TABLE adopted (
 ) STRICT;
 CREATE TABLE paused (
   guest TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- Derived: why the journal may not know all that was done, as long as nobody acknowledged it.
+CREATE TABLE doubts (
+  what TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;

@@ -16,9 +16,9 @@ When something goes wrong:
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from trueup.adapters.journal_admission import Append, Group, Placed, admit
 from trueup.adapters.sqlite import audit, file, tables
@@ -28,6 +28,8 @@ from trueup.core import codec, lifecycle
 from trueup.model.errors import Corrupt, JournalBusy, JournalFailed, Stale, TrueupError, require
 from trueup.model.ids import Epoch, OpId
 from trueup.model.ops import Draft, EpochTaken, Record
+
+T = TypeVar("T")
 
 Verdict = tuple[Record, ...] | TrueupError
 """What one append's caller hears: its records, or why it was refused."""
@@ -134,6 +136,28 @@ class Store:
         self._commit(group)
         self._remember(group)
         return epoch
+
+    def upkeep(self, work: Callable[[sqlite3.Connection, codec.Head], T]) -> T:
+        """Do work on the whole file in one transaction; nothing of it counts if it raises.
+
+        Raises:
+            JournalFailed: not durable, or the journal failed before.
+        """
+        self._require_usable()
+        self._ops.clear()
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            result = work(self._connection, tables.head(self._connection))
+            self._connection.execute("COMMIT")  # the commit point
+        except BaseException as error:
+            self._roll_back()
+            if isinstance(error, file.Foreign):
+                raise self._fail(error) from error
+            raise
+        self._head = tables.head(self._connection)
+        with contextlib.suppress(sqlite3.Error):  # space is given back where that can be had; nothing leans on it
+            self._connection.execute("VACUUM")
+        return result
 
     def close(self) -> None:
         """Close the file and let go of the lock. Safe to call twice."""

@@ -20,11 +20,15 @@ from trueup.core import codec
 from trueup.model.errors import Corrupt
 from trueup.model.ids import Epoch, OpId, TokenId, Vmid
 from trueup.model.ops import (
+    Acknowledged,
     Adopted,
+    Doubted,
     EpochTaken,
+    Gap,
     OpState,
     OpView,
     Paused,
+    Pruned,
     Record,
     Released,
     Resumed,
@@ -37,7 +41,7 @@ from trueup.model.ops import (
 DERIVED_VERSION: Final = 1
 """Raised whenever `OpView`, `lifecycle.step` or a rule below changes what a record adds up to."""
 
-DERIVED: Final = ("ops", "upids", "epochs", "tokens", "adopted", "paused")
+DERIVED: Final = ("ops", "upids", "epochs", "tokens", "adopted", "paused", "doubts")
 
 ALL_GUESTS: Final = "*"
 """The name that stands for every guest among the paused ones."""
@@ -124,6 +128,28 @@ def _derive_system(connection: sqlite3.Connection, event: SystemEvent) -> None:
             connection.execute("DELETE FROM paused")
         case Resumed():
             connection.executemany("DELETE FROM paused WHERE guest = ?", [(n,) for n in event.guests])
+        case Pruned() | Doubted() | Acknowledged():
+            _derive_upkeep(connection, event)
+
+
+def _derive_upkeep(connection: sqlite3.Connection, event: Pruned | Doubted | Acknowledged) -> None:
+    """Apply one event about the journal itself."""
+    match event:
+        case Pruned():
+            add_gaps(connection, event.gaps)
+        case Doubted():
+            connection.execute("INSERT INTO doubts VALUES (?) ON CONFLICT DO NOTHING", (event.what,))
+        case Acknowledged():
+            connection.execute("DELETE FROM doubts")
+
+
+def add_gaps(connection: sqlite3.Connection, stretches: Iterable[Gap]) -> None:
+    """Note where records are gone; only there can they be removed."""
+    connection.executemany(
+        "INSERT INTO gaps (first_seq, last_seq, epoch, prev_hash, hash) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (first_seq) DO NOTHING",
+        [(gap.first_seq, gap.last_seq, gap.epoch, gap.prev_hash, gap.hash) for gap in stretches],
+    )
 
 
 def op_row(placed: Placed) -> OpRow:
@@ -261,6 +287,23 @@ def paused(connection: sqlite3.Connection) -> frozenset[str]:
     """Names of paused guests; '*' = all."""
     rows: list[tuple[str]] = connection.execute("SELECT guest FROM paused").fetchall()
     return frozenset(name for (name,) in rows)
+
+
+def doubts(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Why the journal may not know all that was done."""
+    rows: list[tuple[str]] = connection.execute("SELECT what FROM doubts ORDER BY what").fetchall()
+    return tuple(what for (what,) in rows)
+
+
+def gaps(connection: sqlite3.Connection) -> dict[int, Gap]:
+    """Where records are gone, by the place of the first of each stretch."""
+    rows: list[tuple[int, int, int, str, str]] = connection.execute(
+        "SELECT first_seq, last_seq, epoch, prev_hash, hash FROM gaps ORDER BY first_seq"
+    ).fetchall()
+    return {
+        first: Gap(first_seq=first, last_seq=last, epoch=Epoch(epoch), prev_hash=before, hash=end)
+        for first, last, epoch, before, end in rows
+    }
 
 
 def epochs(connection: sqlite3.Connection) -> tuple[EpochTaken, ...]:

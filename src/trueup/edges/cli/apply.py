@@ -85,6 +85,9 @@ async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
             _show_recovery(report, options)
             plan = await agent.reconciler().look(manifests.guests)
             _show_plan(plan, options)
+            for doubt in await journal.doubts():
+                remedy = "compare guests with manifests, then `trueup journal acknowledge`"
+                raise BadInput(what=f"nothing is changed: {doubt}", remedy=remedy)
             if await _nothing_to_do(agent, plan, report):
                 return Outcome(report=report, shown=plan, plan=plan, converged=Converged(plan=plan))
             if not _agreed(plan, report, options, stopping):

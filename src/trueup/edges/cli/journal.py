@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from trueup.edges import incarnation
+from trueup.edges.cli import journal_upkeep as upkeep
 from trueup.edges.cli import story as stories
 from trueup.edges.cli.options import HELP, config_option, json_option
 from trueup.edges.cli.output import Json, columns, dim, iso, local, print_json, run_async, warn
@@ -17,11 +18,14 @@ from trueup.edges.parts import Parts
 from trueup.model.errors import BadInput, Corrupt
 from trueup.model.ids import OpId
 from trueup.model.ops import (
+    Acknowledged,
     Adopted,
+    Doubted,
     EpochTaken,
     OpEvent,
     OpState,
     Paused,
+    Pruned,
     Record,
     Released,
     Resumed,
@@ -55,7 +59,7 @@ def tail(parts: Parts, config: Path, *, lines: int, follow: bool, as_json: bool)
 
 async def _tail(parts: Parts, settings: Settings, count: int, *, follow: bool, as_json: bool) -> bool:
     """Show the last `count` records; whether any of them is damaged."""
-    last = parts.journal_file.stats(settings.store).records
+    last = parts.journal_file.stats(settings.store).last_seq
     async with incarnation.journal_for_reading(parts, settings) as reader:
         records, bad = await _sound(reader, max(0, last - count), last)
         for problem in bad:
@@ -87,11 +91,16 @@ async def _sound(reader: LookingJournal, after_seq: int, last: int) -> tuple[Seq
         pass
     records: list[Record] = []
     bad: list[Corrupt] = []
-    for seq in range(after_seq, last):
+    seq = after_seq
+    while seq < last:
         try:
-            records += await reader.records(after_seq=seq, limit=1)
+            (record,) = await reader.records(after_seq=seq, limit=1)
         except Corrupt as error:
             bad.append(error)
+            seq = max(seq + 1, error.first_bad)
+        else:
+            records.append(record)
+            seq = record.seq
     return records, bad
 
 
@@ -129,10 +138,22 @@ def _system(event: object) -> str:
             return f"Guest {vmid} is ours from here on (marker {uid})."
         case Released(vmid=vmid):
             return f"Guest {vmid} is gone, or no longer ours."
+        case _:
+            return _by_people(event)
+
+
+def _by_people(event: object) -> str:
+    match event:
         case Paused(guests=guests, by=by):
             return f"Paused: {', '.join(guests) or 'everything'}{f', by {by}' if by else ''}."
         case Resumed(guests=guests, by=by):
             return f"Resumed: {', '.join(guests) or 'everything'}{f', by {by}' if by else ''}."
+        case Pruned(ops=ops, records=records, before_ms=before_ms):
+            return f"{records} records of {ops} operations that had ended before {local(before_ms)} were removed."
+        case Doubted(what=what):
+            return f"DOUBT: {what}. Nothing is changed until somebody has looked."
+        case Acknowledged(by=by):
+            return f"Acknowledged{f' by {by}' if by else ''}: the journal may be relied on."
         case _:
             return type(event).__name__
 
@@ -232,6 +253,10 @@ def stats(parts: Parts, config: Path, *, as_json: bool) -> int:
     for line in columns(rows):
         click.echo(line)
     return 0
+
+
+for _command in upkeep.COMMANDS:
+    journal.add_command(_command)
 
 
 def _require(parts: Parts, settings: Settings) -> None:
