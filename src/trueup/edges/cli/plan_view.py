@@ -51,6 +51,10 @@ def show(plan: Plan) -> None:
         if guest.unadopted:
             why = "; ".join(guest.notes) or "it does not carry our marker"
             click.echo(f"{click.style('x', fg='red')} {_title(guest)} is not adopted: {why}")
+    for guest in plan.guests:
+        if guest.bucket is Bucket.UNCHANGED:
+            for offer in guest.approvals:
+                click.echo(f"{dim('offer')}  {_title(guest)}: {offer.why}; {click.style(offer.command, bold=True)}")
     click.echo(summary(plan))
 
 

@@ -5,6 +5,7 @@ Keys are only ever added. What is not known is null; instants are ISO 8601 in UT
 
 from collections.abc import Iterable, Sequence
 
+from trueup.core.intents import redact
 from trueup.core.recovery import Again, Close, Open
 from trueup.edges.cli.output import KIND_OF, Json, iso
 from trueup.engine.recoverer import Judged, Report
@@ -58,7 +59,7 @@ def _change(guest: GuestPlan) -> dict[str, Json]:
         "kind": KIND_OF[guest.type],
         "node": guest.node,
         "bucket": guest.bucket.value,
-        "ops": [{"kind": one.kind.value, "params": dict(one.params)} for one in guest.ops],
+        "ops": [{"kind": one.kind.value, "params": redact(one.params)} for one in guest.ops],
         "diff": [{"key": diff.key, "from": diff.was, "to": diff.want, "why": diff.why} for diff in guest.diff],
         "needs_approval": [
             {"kind": approval.kind.value, "why": approval.why, "command": approval.command}
