@@ -60,25 +60,25 @@ def ownership(want: Desired, seen: Observed, context: Context) -> str:
         if vmid in context.adopted:
             return (
                 f"{here} no longer carries our marker: its description was edited, or it is another guest by now "
-                f"(compare, then `trueup adopt {vmid}`)"
+                f"(compare, then `trueup adopt {vmid} --take-over`)"
             )
         other = "" if seen.name == want.name else f", or give {want.name} another vmid"
         return f"{here} does not carry our marker (`trueup adopt {vmid}` to take it over{other})"
     if marker.installation != context.installation:
         return (
             f"{here} belongs to another trueup, installation {marker.installation!r} "
-            f"(take its manifest out there or here; `trueup adopt {vmid}` takes it over)"
+            f"(take its manifest out there or here; `trueup adopt {vmid} --take-over` takes it over)"
         )
     if markers.is_copy(marker, vmid):
         return (
             f"{here} carries the marker of vmid {marker.vmid}: it is a copy, made by a clone or a restore "
-            f"(`trueup adopt {vmid}` if it shall be ours)"
+            f"(`trueup adopt {vmid} --take-over` if it shall be ours)"
         )
     known = context.adopted.get(vmid)
     if known is not None and known != marker.uid:
         return (
             f"{here} is another guest than the one we knew: its marker says {marker.uid}, the journal {known} "
-            f"(find out who replaced it, then `trueup adopt {vmid}`)"
+            f"(find out who replaced it, then `trueup adopt {vmid} --take-over`)"
         )
     return ""
 
