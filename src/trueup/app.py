@@ -16,6 +16,7 @@ from trueup.edges.parts import Credential, JournalFile, Parts
 if TYPE_CHECKING:
     from trueup.adapters import pve_http
     from trueup.adapters.manifests import Manifests
+    from trueup.adapters.pve_schema import Looked
     from trueup.adapters.sqlite import Stats, Verification
     from trueup.adapters.sqlite.copies import Copied, Salvage
     from trueup.adapters.sqlite.retention import Clerk, Pruning
@@ -48,6 +49,7 @@ def parts() -> Parts:
         manifests=_manifests,
         pve=_pve,
         keeper=_keeper,
+        options=_options,
     )
 
 
@@ -179,6 +181,16 @@ async def _keeper(cluster: "ClusterSettings", user: str, who: Credential) -> "As
 
     async with pve_http.connect_keeper(_login(cluster, who), _clock(), user=user) as keeper:
         yield keeper
+
+
+async def _options(pve: "Pve", settings: "Settings") -> "Looked":
+    from trueup.adapters import pve_schema
+    from trueup.adapters.pve import PveClient
+
+    if not isinstance(pve, PveClient):
+        return pve_schema.Looked()
+    folder = settings.store.path.parent
+    return await pve_schema.look_up(pve, folder / "schema" if folder.is_dir() else None)
 
 
 def _login(cluster: "ClusterSettings", who: Credential) -> "pve_http.Login":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from trueup.adapters.pve_schema import Looked
 from trueup.edges.looking import LookingJournal, LookingPve
 from trueup.edges.parts import Credential, Parts
 from trueup.edges.settings import read_secret
@@ -34,6 +35,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     pve: LookingPve
     journal: LookingJournal
     installation: str
+    options: Looked | None = None
 
 
 @asynccontextmanager
@@ -115,10 +117,17 @@ async def incarnation(
 
 
 @asynccontextmanager
-async def sight(parts: Parts, settings: Settings, reader: LookingJournal, warn: Warn) -> AsyncGenerator[Sight]:
-    """Connect for looking only. Raises BadInput or ReadFailed."""
+async def sight(
+    parts: Parts, settings: Settings, reader: LookingJournal, warn: Warn, *, options: bool = False
+) -> AsyncGenerator[Sight]:
+    """Connect for looking only; with `options`, ask which options guests have there. Raises BadInput or ReadFailed."""
     async with parts.pve(settings, credential(settings, warn)) as pve:
-        yield Sight(pve=LookingPve(pve), journal=reader, installation=await installation_of(reader))
+        yield Sight(
+            pve=LookingPve(pve),
+            journal=reader,
+            installation=await installation_of(reader),
+            options=await parts.options(pve, settings) if options else None,
+        )
 
 
 def say(warnings: Iterable[str], warn: Warn) -> None:

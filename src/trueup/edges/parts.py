@@ -3,7 +3,7 @@
 Nothing is opened before it is asked for, so that `trueup --help` and the commands that only read pay for what they use.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trueup.adapters.manifests import Manifests
+    from trueup.adapters.pve_schema import Looked
     from trueup.adapters.sqlite import Stats, Verification
     from trueup.adapters.sqlite.copies import Copied, Salvage
     from trueup.adapters.sqlite.retention import Clerk, Pruning
@@ -75,7 +76,8 @@ class Parts:
 
     `settings` reads a settings file. `journal` opens the journal for writing and holds its lock until it is closed;
     `reader` opens it beside its writer; both raise what the adapter raises. `manifests` makes a loader that remembers
-    files which did not change. `pve` and `keeper` connect, and are entered once PVE has answered.
+    files which did not change. `pve` and `keeper` connect, and are entered once PVE has answered. `options` asks the
+    cluster which options guests have there, and never raises.
     """
 
     settings: "Callable[[Path], Settings]"
@@ -87,3 +89,4 @@ class Parts:
     manifests: "Callable[[Path], Callable[[], Manifests]]"
     pve: "Callable[[Settings, Credential], AbstractAsyncContextManager[Pve]]"
     keeper: "Callable[[ClusterSettings, str, Credential], AbstractAsyncContextManager[Keeper]]"
+    options: "Callable[[Pve, Settings], Awaitable[Looked]]"

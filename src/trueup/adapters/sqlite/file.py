@@ -27,7 +27,7 @@ APPLICATION_ID: Final = 1416787312
 """Stands in the file's header and tells it from other SQLite files: "Trup"."""
 
 RESTORE: Final = (
-    "see `trueup journal verify`; bring back the last good copy, or keep this file and start with a new one"
+    "bring back the last good copy, or save what can be read with `trueup journal quarantine`"
 )
 RESTART: Final = "look at the disk and the kernel's log, then restart"
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from trueup.adapters.manifests import Manifests, refuse_emptied
-from trueup.edges import incarnation
+from trueup.adapters.manifests import ManifestFile, Manifests, refuse_emptied
+from trueup.adapters.pve_schema import Looked
+from trueup.edges import incarnation, option_check
 from trueup.edges.acts import Acts, at_the_socket
 from trueup.edges.cli.options import HELP, config_option
 from trueup.edges.cli.output import run_async
@@ -71,6 +72,7 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) 
             _beside(systemd.watchdog(clock), sources.refresh(journal, reporter)),
             incarnation.incarnation(parts, settings, journal, reporter, warn) as agent,
         ):
+            sources.options = await parts.options(agent.deck.pve, settings)
             acts = Acts(agent.deck, sources.load)
             async with at_the_socket(settings, acts):
                 health.phase, health.epoch = Phase.RECOVERING, agent.deck.epoch
@@ -113,11 +115,16 @@ class Sources:
         """Read through `load`."""
         self._load = load
         self._adopted = adopted
+        self._checked: tuple[ManifestFile, ...] | None = None
+        self.options = Looked()
 
     def load(self) -> Sequence[Desired]:
         """What the manifests want now. Raises BadInput, then this pass is not made."""
         manifests = self._load()
         refuse_emptied(manifests, self._adopted)
+        if manifests.files != self._checked:  # what has not changed is as good as it was
+            option_check.refuse(self.options, manifests)
+            self._checked = manifests.files
         return manifests.guests
 
     async def refresh(self, journal: Journal, pulse: "_Pulse") -> None:

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from trueup.adapters.manifests import refuse_emptied
-from trueup.edges import incarnation
+from trueup.edges import incarnation, option_check
 from trueup.edges.acts import Acts, at_the_socket
 from trueup.edges.cli import plan_view, recovery_view, shapes
 from trueup.edges.cli.asking import Answer, ask, may_ask
@@ -78,6 +78,7 @@ async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
             journal = await stack.enter_async_context(incarnation.journal_for_work(parts, settings))
             refuse_emptied(manifests, await journal.adopted())
             agent = await stack.enter_async_context(incarnation.incarnation(parts, settings, journal, reporter, warn))
+            option_check.refuse(await parts.options(agent.deck.pve, settings), manifests)
             acts = Acts(agent.deck, lambda: manifests.guests)
             await stack.enter_async_context(at_the_socket(settings, acts))
             with reporter.drawing():

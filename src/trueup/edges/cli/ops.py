@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
-from trueup.edges import incarnation
+from trueup.edges import acts, incarnation
+from trueup.edges.acts import Cancelled
 from trueup.edges.cli import shapes
 from trueup.edges.cli import story as stories
 from trueup.edges.cli.options import HELP, config_option, json_option
@@ -113,6 +115,33 @@ def show(parts: Parts, config: Path, op_id: str, *, as_json: bool) -> int:
         print_json({**shapes.op(view), **_details(view), **stories.as_json(story)})
     else:
         _show(view, story)
+    return 0
+
+
+@ops.command("cancel", context_settings=HELP)
+@config_option
+@click.argument("op_id", metavar="ID")
+@json_option
+@click.pass_obj
+def cancel(parts: Parts, config: Path, op_id: str, *, as_json: bool) -> int:
+    """End an operation that was accepted but not sent yet; it fails with the reason `expired`.
+
+    What may have reached PVE cannot be taken back. The beginning of its id is enough.
+    """
+    settings = parts.settings(config)
+
+    async def end() -> Cancelled:
+        async with incarnation.journal_for_reading(parts, settings) as journal:
+            view = await _find(journal, op_id)
+        acts.require_unsent(view, view.op_id)
+        message = acts.Message(command=acts.CANCEL, by=acts.person(), op_id=view.op_id)
+        return msgspec.json.decode(await acts.write_down(parts, settings, message), type=Cancelled)
+
+    done = run_async(end())
+    if as_json:
+        print_json({"op_id": done.op_id, "state": done.state, "reason": done.reason})
+    else:
+        click.echo(f"{done.op_id} will not be sent: it failed ({done.reason}). A new request may ask for it again.")
     return 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from trueup.adapters.manifests import refuse_emptied
-from trueup.edges import incarnation
+from trueup.edges import incarnation, option_check
 from trueup.edges.cli import plan_view, shapes
 from trueup.edges.cli.options import HELP, config_option, json_option
 from trueup.edges.cli.output import print_json, run_async, warn
@@ -40,6 +40,7 @@ async def _plan(parts: Parts, settings: Settings) -> Plan:
     manifests = parts.manifests(settings.manifests.path)()
     async with incarnation.journal_for_reading(parts, settings) as journal:
         refuse_emptied(manifests, await journal.adopted())
-        async with incarnation.sight(parts, settings, journal, warn) as seen:
+        async with incarnation.sight(parts, settings, journal, warn, options=True) as seen:
+            option_check.refuse(seen.options, manifests)
             surveyor = Surveyor(pve=seen.pve, journal=seen.journal, clock=parts.clock(), installation=seen.installation)
             return (await surveyor.survey(manifests.guests)).plan
