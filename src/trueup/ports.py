@@ -96,6 +96,10 @@ class Pve(Protocol):
         """The backups on one storage as this node sees it, of all guests that the token may see. Raises ReadFailed."""
         ...
 
+    async def shared_storages(self) -> frozenset[str]:
+        """The storages whose volumes all nodes see. Raises ReadFailed."""
+        ...
+
     async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:
         """Whether the guest runs now (status/current). Raises Absent or ReadFailed."""
         ...

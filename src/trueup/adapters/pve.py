@@ -100,6 +100,11 @@ class PveClient:
         read = Read(path=path, params={"content": "backup"}, node=node, daemon=True)
         return await self._api.read(read, pve_decode.backups)
 
+    async def shared_storages(self) -> frozenset[str]:
+        """The storages whose volumes all nodes see. Raises ReadFailed."""
+        read = Read(path="/cluster/resources", params={"type": "storage"})
+        return await self._api.read(read, pve_decode.shared_storages)
+
     async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:
         """Whether the guest runs now. Raises Absent or ReadFailed."""
         return await self._api.read(_of_guest(node, guest, vmid, "status/current", daemon=True), pve_decode.running)

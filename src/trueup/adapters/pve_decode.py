@@ -75,6 +75,11 @@ class _PendingRow(msgspec.Struct):
     delete: int = 0
 
 
+class _StorageRow(msgspec.Struct):
+    storage: str = ""
+    shared: int | str | bool | None = 0
+
+
 class _SnapshotRow(msgspec.Struct):
     name: _Name
     description: _Name | None = ""
@@ -210,6 +215,11 @@ def plain_config(body: bytes) -> ConfigRead:
     if not digest:
         raise Unreadable("a config without digest")
     return ConfigRead(config=values, digest=digest)
+
+
+def shared_storages(body: bytes) -> frozenset[str]:
+    """/cluster/resources?type=storage: one row for each storage on each node."""
+    return frozenset(row.storage for row in _data(body, list[_StorageRow]) if row.shared in (1, "1", True))
 
 
 def snapshots(body: bytes) -> tuple[Snapshot, ...]:

@@ -54,6 +54,10 @@ class LookingPve:
         """See `trueup.ports.Pve`."""
         return await self._pve.backups(node, storage)
 
+    async def shared_storages(self) -> frozenset[str]:
+        """See `trueup.ports.Pve`."""
+        return await self._pve.shared_storages()
+
     async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:
         """See `trueup.ports.Pve`."""
         return await self._pve.running(node, guest, vmid)

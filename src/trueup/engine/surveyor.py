@@ -57,7 +57,7 @@ class Surveyor:
             seen = found.get(want.vmid)
             if seen is None:
                 continue
-            if want.snapshots is not None:
+            if want.snapshots is not None or (want.template and not seen.template):
                 seen = msgspec.structs.replace(seen, snapshots=await self._snapshots(seen))
             if want.backups is not None:
                 place = (seen.node, want.backups.storage)
@@ -94,7 +94,14 @@ class Surveyor:
             nodes={node.name: node.online for node in world.cluster.nodes},
             now_ms=self._clock.now_ms(),
             shutdown_failed=frozenset(shutdown_failed),
+            shared=await self._shared(),
         )
+
+    async def _shared(self) -> frozenset[str] | None:
+        try:
+            return await self._pve.shared_storages()
+        except ReadFailed:
+            return None  # then every disk counts as one that may be local
 
 
 async def installation_of(journal: JournalReader) -> str:
