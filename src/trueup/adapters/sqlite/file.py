@@ -26,9 +26,7 @@ from trueup.model.limits import JOURNAL_BUSY_S
 APPLICATION_ID: Final = 1416787312
 """Stands in the file's header and tells it from other SQLite files: "Trup"."""
 
-RESTORE: Final = (
-    "bring back the last good copy, or save what can be read with `trueup journal quarantine`"
-)
+RESTORE: Final = "bring back the last good copy, or save what can be read with `trueup journal quarantine`"
 RESTART: Final = "look at the disk and the kernel's log, then restart"
 
 _SYNCHRONOUS_FULL: Final = 2
