@@ -13,7 +13,7 @@ from trueup.adapters.manifest_writer import Group, write
 
 @pytest.fixture
 def many(stage: Stage) -> Stage:
-    stage.sim.ask("/_sim/guests", {"guests": list(guests()), "pools": [{"poolid": "büro", "vms": [200, 201]}]})
+    stage.sim.ask("/_sim/guests", {"guests": list(guests()), "pools": [{"poolid": "office", "vms": [200, 201]}]})
     for example in (stage.folder / "manifests").iterdir():
         example.unlink()
     return stage
@@ -41,6 +41,8 @@ def test_two_hundred_guests_and_then_an_empty_plan(many: Stage) -> None:
         "startup: {order: 1}",
         "boot: {order: [net0, scsi0]}",
         "ide2: shared:cloudinit",
+        "template: true",
+        "pool: office",
         "Läuft seit 2019",
         "- Zuständig: Jürgen",
         "rootfs: {storage: local-lvm, size: 4G}",
