@@ -20,7 +20,7 @@ class Agent(Daemon):
         def said() -> bool:
             return sum(1 for line in self.events(event) if text in line.get("text", "")) >= times
 
-        until(said)
+        until(said, 40)
 
     def hang_up(self) -> None:
         self.process.send_signal(signal.SIGHUP)

@@ -65,7 +65,7 @@ def test_a_guest_that_nobody_declares_is_not_paused_in_silence(two: Stage) -> No
 def test_a_live_agent_is_paused_and_resumed(two: Stage) -> None:
     two.settings(('interval = "1s"', 'interval = "1h"'))
     with living(Agent(two)) as agent:
-        until(lambda: len([line for line in agent.events("op_ended") if line["kind"] == "start"]) == 2)
+        until(lambda: len([line for line in agent.events("op_ended") if line["kind"] == "start"]) == 2, 40)
         assert stat.S_IMODE(socket_of(two).stat().st_mode) == 0o600
         assert two.json("pause") == {"paused": ["*"]}
         two.sim.by_hand(vmid=101, status="stopped")

@@ -48,10 +48,24 @@ RIGHTS: Final = (
         why="disks, templates and backups",
     ),
     Right(path="/sdn/zones", role="TrueupNetwork", privileges=("SDN.Use",), why="bridges and virtual networks"),
+    Right(path="/pool", role="TrueupPools", privileges=("Pool.Audit",), why="seeing which pool a guest is in"),
     Right(path="/nodes", role=_SIGHT, privileges=("Sys.Audit",), why="seeing all tasks of a node"),
     Right(path="/", role=_SIGHT, privileges=("Sys.Audit",), why="seeing quorum and nodes", below=False),
 )
-"""What a user of PVE needs to be the agent. HA goals also take Sys.Console on /, pools Pool.Allocate on /pool."""
+"""What a user of PVE needs to be the agent."""
+
+POOL_RIGHT: Final = Right(
+    path="/pool",
+    role="TrueupPools",
+    privileges=("Pool.Audit", "Pool.Allocate"),
+    why="putting guests into the pools that manifests name",
+)
+
+
+def rights_for(*, pools: bool) -> tuple[Right, ...]:
+    """What is needed where manifests name pools, or do not."""
+    return tuple(POOL_RIGHT if pools and right.path == POOL_RIGHT.path else right for right in RIGHTS)
+
 
 KEEPER_ROLE: Final = "TrueupKeeper"
 AGENTS_GROUP: Final = "trueup-agents"
@@ -198,16 +212,16 @@ def token_step(token: TokenId, whose: str) -> Step:
     return Step(method="POST", path=path, params={"privsep": "0"}, command=command, makes_secret=whose)
 
 
-def agent_steps(user: str, token: TokenId | None, known: There) -> tuple[Step, ...]:
+def agent_steps(user: str, token: TokenId | None, known: There, rights: Sequence[Right]) -> tuple[Step, ...]:
     """What the agent's user lacks; without `token`, a keeper makes its tokens."""
     steps: list[Step] = []
-    wanted: dict[str, tuple[str, ...]] = {right.role: right.privileges for right in RIGHTS}
+    wanted: dict[str, tuple[str, ...]] = {right.role: right.privileges for right in rights}
     for role, privileges in wanted.items():
         step = role_step(role, privileges, known.roles)
         steps += [step] if step else []
     if user not in known.users:
         steps.append(user_step(user, "trueup: keeps guests at their manifests"))
-    steps += [acl_step(right.path, right.role, user, below=right.below) for right in RIGHTS]
+    steps += [acl_step(right.path, right.role, user, below=right.below) for right in rights]
     if token is not None and token not in known.tokens:
         steps.append(token_step(token, "agent"))
     return tuple(steps)

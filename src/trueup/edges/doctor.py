@@ -18,7 +18,7 @@ from trueup.adapters import pve_setup
 from trueup.adapters.file_names import shown
 from trueup.adapters.manifests import refuse_emptied
 from trueup.adapters.pve_http import Login
-from trueup.adapters.pve_setup import RIGHTS, Inspector, Right
+from trueup.adapters.pve_setup import Inspector, Right
 from trueup.edges import incarnation
 from trueup.edges.parts import Credential, Parts
 from trueup.model import limits
@@ -82,7 +82,7 @@ async def examine(parts: Parts, settings: Settings) -> tuple[Finding, ...]:
         found += answers
         if all(finding.mark is Mark.PROBLEM for finding in answers if finding.check == "endpoint"):
             return tuple(found)
-        found += await _rights(inspector, credential)
+        found += await _rights(inspector, credential, rights_wanted(parts, settings))
     found += await _cluster(parts, settings, credential)
     found += await _keeper(parts, settings)
     return tuple(found)
@@ -219,12 +219,21 @@ def _clock(name: str, date_s: int, now_ms: int) -> Iterator[Finding]:
         yield _ok("clock", f"the clock of {name} agrees with ours")
 
 
-async def _rights(inspector: Inspector, who: Credential) -> list[Finding]:
+def rights_wanted(parts: Parts, settings: Settings) -> tuple[Right, ...]:
+    """What the agent needs for these manifests; for the usual ones if they cannot be read."""
+    try:
+        pools = any(want.pool for want in parts.manifests(settings.manifests.path)().guests)
+    except BadInput:
+        pools = False
+    return pve_setup.rights_for(pools=pools)
+
+
+async def _rights(inspector: Inspector, who: Credential, rights: tuple[Right, ...]) -> list[Finding]:
     roles: Mapping[str, frozenset[str]] = {}
     with contextlib.suppress(ReadFailed):
         roles = await inspector.roles()
     found: list[Finding] = []
-    for right in RIGHTS:
+    for right in rights:
         try:
             held = await inspector.privileges(right.path)
         except ReadFailed as error:

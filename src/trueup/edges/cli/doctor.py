@@ -137,7 +137,7 @@ async def _make(parts: Parts, settings: Settings, login: Login, wish: _Wish) -> 
     async with pve_setup.connect_inspector(login, parts.clock()) as inspector:
         users = [wish.user, *([keeper.token_id.partition("!")[0]] if keeper and wish.keeper else [])]
         known = await pve_setup.there(inspector, users)
-        steps = list(pve_setup.agent_steps(wish.user, wish.token, known))
+        steps = list(pve_setup.agent_steps(wish.user, wish.token, known, checks.rights_wanted(parts, settings)))
         if keeper and wish.keeper:
             steps += pve_setup.keeper_steps(wish.user, keeper.token_id, known)
         targets = {step.makes_secret: _target(settings, step) for step in steps if step.makes_secret}
