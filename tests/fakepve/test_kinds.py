@@ -123,3 +123,15 @@ def test_a_vmid_that_somebody_else_has_is_left_alone(fake: FakePve, stage: Stage
     assert done.code == 2
     assert "does not carry our marker" in done.json()["plan"]["changes"][0]["blocked_by"]
     assert not [call for call in fake.seen if call[0] != "GET"]
+
+
+def test_import_and_doctor_work_too(fake: FakePve, stage: Stage) -> None:
+    """Guests that are there become manifests of which a plan is empty; the check-up reads all that it needs."""
+    done = stage.run("import", "--all", "--json")
+    assert done.code == 0, done
+    assert stage.run("plan").code == 0
+    found = {finding["check"]: finding for finding in stage.run("doctor", "--json").json()["findings"]}
+    assert {finding["mark"] for finding in found.values()} == {"ok"}, found
+    assert {"endpoint", "clock", "rights", "quorum", "node", "token", "store", "manifests"} <= found.keys()
+    assert "PVE 9" in found["endpoint"]["what"]
+    assert not [call for call in fake.seen if call[0] != "GET"]
