@@ -18,7 +18,7 @@ from tests.simulation.harness import Life, Run, Scenario, simulate
 from tests.simulation.scenarios import SPEC, ct, vm
 from trueup.engine.agent import Agent, Pace, apply, run
 from trueup.model.errors import ReadFailed
-from trueup.model.guests import Clone, Desired, Power
+from trueup.model.guests import BackupPolicy, Clone, Desired, Power, SnapshotPolicy
 from trueup.model.ids import NodeName, Vmid
 
 HOUR_S = 3600.0
@@ -49,7 +49,13 @@ def week(seed: int) -> Week:
         vmid, node = 1000 + number, NodeName(NODES[number % len(NODES)])
         after = (f"guest-{1000 + number - 50}",) if number >= 150 else ()
         power = Power.STOPPED if chance.random() < 0.1 else Power.RUNNING
-        common = {"name": f"guest-{vmid}", "node": node, "after": after, "power": power, "restart": "allowed"}
+        common: dict[str, object] = {
+            "name": f"guest-{vmid}", "node": node, "after": after, "power": power, "restart": "allowed",
+        }  # fmt: skip
+        if number % 10 == 5:
+            common["backups"] = BackupPolicy(storage="backup", schedule="daily 02:00", keep=3)
+        if number % 20 == 7:
+            common["snapshots"] = SnapshotPolicy(schedule="Mon,Thu 03:00", keep=5)
         if chance.random() < 0.5:
             source = {"source": Clone(source=Vmid(9000), full=False)} if chance.random() < 0.7 else {}
             desired.append(vm(vmid, config={"cores": "2", "memory": "1024"}, **common, **source))
