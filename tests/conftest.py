@@ -1,0 +1,14 @@
+"""How all tests run: a busy machine fails none of them, and on every commit the same examples are tried."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "patient",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+    print_blob=True,
+)
+settings.load_profile("patient")
