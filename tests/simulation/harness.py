@@ -85,6 +85,7 @@ class Life:
     converged: Converged | None = None
     notes: list[Note] = field(default_factory=list)
     error: BaseException | None = None
+    epoch: int = 0
     mutations_before: int = 0
     mutations_recovered: int = 0
     stage_at: int = 0
@@ -258,6 +259,7 @@ async def _incarnation(
         incarnations=incarnations,
     )
     agent = await Agent.begin(base)
+    life.epoch = agent.deck.epoch
     if scenario.body is not None:
         await scenario.body(agent, life)
         return

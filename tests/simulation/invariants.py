@@ -86,10 +86,10 @@ def _is_fence(row: Mapping[str, object]) -> bool:
 
 def _recovery_came_first(run: Run) -> None:
     """Between a start and the end of its recovery, nothing was sent but fences and questions about locks."""
-    known = {op.intent.path for op in run.ops}
     for life in run.lives:
         if life.report is None:
             continue
+        known = {op.intent.path for op in run.ops if op.epoch < life.epoch}
         during = run.mutations[life.mutations_before : life.mutations_recovered]
         # What a dead incarnation had sent may arrive in the meantime: those are operations of before.
         ours = [row for row in during if not _is_fence(row)]

@@ -6,7 +6,7 @@ A fault is planted by replacing one name in one module; nothing in the product k
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
@@ -17,6 +17,7 @@ from trueup.core import kinds, lifecycle, recovery, tasksearch
 from trueup.core.kinds import KINDS
 from trueup.core.recovery import Again, FenceState, Lock, Need, Task
 from trueup.core.tasksearch import Found
+from trueup.engine.agent import Agent
 from trueup.engine.contradictions import Contradictions
 from trueup.engine.deck import Deck
 from trueup.engine.executor import Executor
@@ -24,9 +25,10 @@ from trueup.engine.fences import Fences
 from trueup.engine.lanes import Lanes
 from trueup.engine.looker import Looker
 from trueup.engine.recoverer import Recoverer
-from trueup.model.errors import Unknown
+from trueup.model.errors import PveError, Unknown
 from trueup.model.ids import Epoch
 from trueup.model.ops import Failed, Kind, OpState, Record, Row, Succeeded
+from trueup.model.pve import Call
 
 Plant = Callable[[], AbstractContextManager[Any]]
 
@@ -58,6 +60,20 @@ def the_intent_is_not_journaled() -> Iterator[None]:
             return await intend(self, op, fresh)
 
     with patch.object(Executor, "_intend", unrecorded):
+        yield
+
+
+@contextmanager
+def something_is_sent_before_recovery() -> Iterator[None]:
+    """A guest is started before it is known what became of the last run's operations."""
+    recover = Agent.recover
+
+    async def hasty(self: Any, *, dry: bool = False) -> Any:
+        with suppress(PveError):
+            await self.deck.pve.send(Call(method="POST", path="/nodes/pve1/qemu/101/status/start"))
+        return await recover(self, dry=dry)
+
+    with patch.object(Agent, "recover", hasty):
         yield
 
 

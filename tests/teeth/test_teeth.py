@@ -35,6 +35,12 @@ def died_everywhere(name: str = "empty-vm", fault: str = "no fault") -> Victim:
     return victim
 
 
+def recovery_comes_first() -> None:
+    """Looked at alone, so that nothing else that the fault upsets is what is noticed."""
+    for point in range(len(simulate(EMPTY_VM).lives[0].mortality.passed)):
+        invariants._recovery_came_first(simulate(EMPTY_VM, point))
+
+
 def late_write(delay_s: float) -> Victim:
     return lambda: late.test_a_guarded_write_that_arrives_behind_the_fence_changes_nothing(
         CLONED_VM, Kind.CONFIGURE, delay_s
@@ -143,6 +149,7 @@ TEETH: dict[str, tuple[Plant, Sequence[Victim]]] = {
         [lambda: late.test_a_creation_that_arrives_during_recovery_is_found_and_adopted(1.0)],
     ),
     "the intent is not journaled": (faults.the_intent_is_not_journaled, [died_everywhere()]),
+    "something is sent before recovery": (faults.something_is_sent_before_recovery, [recovery_comes_first]),
     "no task means no effect": (faults.no_task_means_no_effect, [died_everywhere()]),
     "the fence is skipped": (faults.the_fence_is_skipped, LATE_WRITES),
     "the fence writes what is there": (faults.the_fence_writes_what_is_there, LATE_WRITES),

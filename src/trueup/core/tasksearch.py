@@ -2,9 +2,8 @@
 
 A task matches by token, type and UPID id, on the operation's node, with an hour of slack on the time (nodes' clocks
 differ), was not there before the request, and is claimed by no other operation. One match is the task. Several are no
-answer. No match is an answer only
-with proof of sight: the list would have shown it. All rows carry the exact token in their UPID, and nowhere else
-reliably (`user` and `userfilter` differ between running and finished rows).
+answer. No match is an answer only with proof of sight: the list would have shown it. All rows carry the exact token in
+their UPID, and nowhere else reliably (`user` and `userfilter` differ between running and finished rows).
 """
 
 from collections.abc import Collection
