@@ -30,6 +30,9 @@ class Agent(Daemon):
 def living(agent: Agent) -> Iterator[Agent]:
     try:
         yield agent
+    except AssertionError:
+        print(*agent.lines, sep="\n")  # what the agent said tells why it did not do what was awaited
+        raise
     finally:
         if agent.process.poll() is None:
             code = agent.stop()

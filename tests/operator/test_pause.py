@@ -73,7 +73,7 @@ def test_a_live_agent_is_paused_and_resumed(two: Stage) -> None:
         agent.until_said("pass_ended", "1 blocked")
         count = len(two.sim.mutations())
         assert two.json("resume") == {"paused": []}  # a pass begins at once, though the next one is an hour away
-        until(lambda: len(two.sim.mutations()) > count)
+        until(lambda: len(two.sim.mutations()) > count, 40)
     assert not socket_of(two).exists()
 
 

@@ -210,6 +210,7 @@ async def run(
         now = pace()
         doubts = await deck.journal.doubts()
         enforce = now.enforce and not doubts
+        wait_s = now.interval_s
         try:
             plan = await (reconciler.step(load()) if enforce else reconciler.look(load()))
             deck.tell(What.PASS_ENDED, f"{'' if enforce else 'observing only: '}{_summary(plan)}")
@@ -219,7 +220,8 @@ async def run(
             if own_token and isinstance(error, ReadFailed) and error.status == HTTPStatus.UNAUTHORIZED:
                 raise
             deck.tell(What.ALARM, f"this pass was not made: {error}")
-        await reconciler.idle(now.interval_s)
+            wait_s = min(wait_s, limits.AGAIN_S)
+        await reconciler.idle(wait_s)
     await reconciler.tend()
 
 

@@ -32,6 +32,10 @@ class Backoff:
         """How often in a row it failed."""
         return self._failures.get(vmid, 0)
 
+    def soonest(self, after: float) -> float | None:
+        """When the first guest may be tried again, of those that wait beyond `after` (both on the monotonic clock)."""
+        return min((at for at in self._not_before.values() if at > after), default=None)
+
     def waits_s(self, vmid: Vmid) -> float:
         """Seconds until it may be tried again; 0 = now."""
         return max(0.0, self._not_before.get(vmid, 0.0) - self._clock.monotonic())

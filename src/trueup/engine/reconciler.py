@@ -21,8 +21,9 @@ from trueup.engine.executor import Ended, Executor, LeftOpen, NotNow, Outcome
 from trueup.engine.lanes import Lanes
 from trueup.engine.recoverer import Recoverer
 from trueup.engine.surveyor import Survey, Surveyor
+from trueup.model import limits
 from trueup.model.errors import ReadFailed, TrueupError
-from trueup.model.guests import Desired, Observed
+from trueup.model.guests import Desired, Observed, Power
 from trueup.model.ids import Vmid
 from trueup.model.notes import What
 from trueup.model.ops import Kind, OpState, OpView, Released
@@ -52,6 +53,7 @@ class Reconciler:
         self._survey: Survey | None = None
         self.stopping = False
         self._asked = False
+        self._missed = False
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -77,6 +79,7 @@ class Reconciler:
             ReadFailed: the cluster cannot be read; nothing was begun.
             Stale, JournalFailed: the journal refused a record.
         """
+        self._missed = False
         await self._judge_open()
         survey = await self._surveyor.survey(desired, self._shutdown_failed)
         back = await self._contradictions.look(survey.world)
@@ -87,6 +90,7 @@ class Reconciler:
         self._desired = {want.vmid: want for want in desired}
         self._seen = dict(survey.world.guests)
         self._survey = survey
+        self._missed = _missed(survey)
         for guest in survey.plan.guests:
             if guest.bucket is Bucket.UNCHANGED:
                 self.backoff.succeeded(guest.vmid)
@@ -105,13 +109,24 @@ class Reconciler:
             self._begin_waiting()
 
     async def idle(self, timeout_s: float) -> None:
-        """Wait so long, or until `wind_down`; begin the work of guests that waited for others as these get ready."""
-        deadline = self._deck.clock.monotonic() + timeout_s
-        while not (self.stopping or self._asked) and (left := deadline - self._deck.clock.monotonic()) > 0:
+        """Wait so long, or until `wind_down`; begin the work of guests that waited for others as these get ready.
+
+        The wait is shorter where something is to be tried again: a guest that could not be read or touched, or one
+        whose operation failed and whose time has come.
+        """
+        began = self._deck.clock.monotonic()
+        while not (self.stopping or self._asked):
+            left = self._next_pass(began, timeout_s) - self._deck.clock.monotonic()
+            if left <= 0:
+                break
             self._progress.clear()
             await self._progress_or(left)
             self._begin_waiting()
         self._asked = False
+
+    def _next_pass(self, began: float, timeout_s: float) -> float:
+        again = began if self._missed else self.backoff.soonest(began)
+        return began + timeout_s if again is None else min(began + timeout_s, max(again, began + limits.AGAIN_S))
 
     def look_now(self) -> None:
         """Somebody changed something that a pass should see: do not wait for the next one's time."""
@@ -221,6 +236,7 @@ class Reconciler:
             outcome = await self._executor.run(op, self._seen.get(guest.vmid))
             if isinstance(outcome, NotNow):
                 self._deck.tell(What.BLOCKED, f"{op.name} ({op.vmid}): {outcome.why}; it is planned again")
+                self._missed = True
                 return
             if not self._judge(op, outcome):
                 return
@@ -258,6 +274,14 @@ class Reconciler:
     async def _follow(self, view: OpView) -> None:
         """Wait for the end of an operation that was found at work."""
         await self._executor.follow(view)
+
+
+def _missed(survey: Survey) -> bool:
+    """Whether a guest could not be seen though its node is there: that passes, so it is worth another look soon."""
+    world = survey.world
+    online = {node.name for node in world.cluster.nodes if node.online}
+    dim = {vmid for vmid, guest in world.guests.items() if guest.status is Power.UNKNOWN} | world.unread.keys()
+    return any(world.rows[vmid].node in online for vmid in dim)
 
 
 @contextmanager

@@ -181,6 +181,9 @@ INTERVAL_MIN_S: Final = 1.0
 INTERVAL_MAX_S: Final = 24 * 3600.0
 """The most; a loop that looks less than daily is better run by hand."""
 
+AGAIN_S: Final = 10.0
+"""Before the next pass where this one missed something that may be there a moment later; pvestatd's round."""
+
 BACKOFF_FIRST_S: Final = 5.0
 """Before a guest whose operation failed is tried again; doubled each time, with jitter."""
 
