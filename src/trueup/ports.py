@@ -3,9 +3,10 @@
 Every call here is a point at which the agent may die; the simulation kills it at each of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from trueup.model.gate import RequestState, RequestView
 from trueup.model.guests import Backup, ResourceRow, Snapshot
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
 from trueup.model.notes import Note
@@ -170,6 +171,38 @@ class JournalReader(Protocol):
 
     async def records(self, *, op_id: OpId | None = None, after_seq: int = 0, limit: int = 0) -> tuple[Record, ...]:
         """Records, oldest first; limit 0 = all."""
+        ...
+
+    async def request(self, request_id: OpId) -> RequestView | None:
+        """One request as its records add up; its operation, once accepted, has the same id."""
+        ...
+
+    async def requests(self, *, state: RequestState | None = None, limit: int = 0) -> tuple[RequestView, ...]:
+        """Requests, newest first; limit 0 = all."""
+        ...
+
+    async def request_of_nonce(self, nonce: str) -> RequestView | None:
+        """The request that used this nonce; a nonce is used once, for as long as its request can be delivered."""
+        ...
+
+    async def requests_of_key(self, idempotency_key: str) -> tuple[RequestView, ...]:
+        """Requests with this idempotency key, newest first; at most one of them holds it."""
+        ...
+
+    async def one_shots_since(self, since_ms: int) -> tuple[OpView, ...]:
+        """One-shots that were started at or after this instant, for budgets."""
+        ...
+
+    async def standing_fences(self) -> tuple[OpView, ...]:
+        """Destroys that ended as never having arrived, whose `protection` must stand until their token is retired."""
+        ...
+
+    async def labels(self) -> dict[Vmid, Mapping[str, str]]:
+        """The labels last applied to each guest known as ours; they count when its manifest is gone."""
+        ...
+
+    async def newest_ms(self) -> int:
+        """The newest instant in the journal, 0 if it is empty: a clock that stepped back does not reopen a window."""
         ...
 
     async def claimed_upids(self, candidates: frozenset[str]) -> frozenset[str]:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
+from trueup.model.gate import Denied, GateEvent
 from trueup.model.guests import Identity, Marker
 from trueup.model.ids import Digest, Epoch, GuestType, NodeName, OpId, TokenId, Vmid
 
@@ -62,6 +63,8 @@ class Reason(StrEnum):
     PRESUMED_NOT_STARTED = "presumed_not_started"
     KILLED = "killed"
     EXPIRED = "expired"
+    VETOED = "vetoed"
+    NOT_AS_SIGNED = "not_as_signed"
     SUPERSEDED = "superseded"
     RESOLVED_BY_OPERATOR = "resolved_by_operator"
     # Reasons of operations that stay open.
@@ -131,13 +134,17 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
-    """A one-shot passed the gate. It has not been sent."""
+    """A one-shot passed the gate. It has not been sent.
+
+    It is not sent before `not_before_ms`, a grace in which people may still veto. `payload` is the SHA-256 of the signed bytes, in hex; the request's own records hold the bytes.
+    """
 
     intent: Intent
     execute_by_ms: int
     nonce: str
     idempotency_key: str
     payload: str
+    not_before_ms: int = 0
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
@@ -314,9 +321,19 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True, tag="acknowledged"
 
 
 SystemEvent = (
-    EpochTaken | TokenPlanned | TokenRetired | Adopted | Released | Paused | Resumed | Pruned | Doubted | Acknowledged
+    EpochTaken
+    | TokenPlanned
+    | TokenRetired
+    | Adopted
+    | Released
+    | Paused
+    | Resumed
+    | Pruned
+    | Doubted
+    | Acknowledged
+    | Denied
 )
-Event = OpEvent | SystemEvent
+Event = OpEvent | GateEvent | SystemEvent
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -370,3 +387,4 @@ class OpView(msgspec.Struct, frozen=True, kw_only=True):
     guarded: Guarded | None = None
     contradicted: bool = False
     execute_by_ms: int = 0
+    not_before_ms: int = 0
