@@ -136,7 +136,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
     """A one-shot passed the gate. It has not been sent.
 
-    It is not sent before `not_before_ms`, a grace in which people may still veto. `payload` is the SHA-256 of the signed bytes, in hex; the request's own records hold the bytes.
+    It is not sent before `not_before_ms`, a grace in which people may still veto. `payload` is the SHA-256 of the
+    signed bytes, in hex; the request's own records hold the bytes.
     """
 
     intent: Intent
