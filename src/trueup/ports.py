@@ -64,8 +64,8 @@ class Pve(Protocol):
         """
         ...
 
-    async def cluster(self) -> ClusterState:
-        """Quorum and nodes. Raises ReadFailed."""
+    async def cluster(self, *, uptimes: bool = True) -> ClusterState:
+        """Quorum and nodes; without `uptimes`, which cost a call of their own, they are 0. Raises ReadFailed."""
         ...
 
     async def resources(self) -> tuple[ResourceRow, ...]:

@@ -66,7 +66,16 @@ def test_resources_with_lock_and_template_are_read() -> None:
         assert rows[Vmid(901)].lock == "create"
     for answer in reads("resources with a container"):
         (row,) = run(client(script(answer)).resources())
-        assert row == ResourceRow(type=GuestType.LXC, vmid=Vmid(800), node=PVE1, name="ct800", status=Power.STOPPED)
+        assert row == ResourceRow(
+            type=GuestType.LXC,
+            vmid=Vmid(800),
+            node=PVE1,
+            name="ct800",
+            status=Power.STOPPED,
+            max_memory=64 * 2**20,
+            max_disk=4 * 2**30,
+            max_cpu=2.0,
+        )
 
 
 def test_the_guests_of_a_node_are_read() -> None:

@@ -52,12 +52,12 @@ class PveClient:
         """The script with the data of PVE's API viewer, a file beside the API. Raises ReadFailed."""
         return (await self._api.get(Read(path="/pve-docs/api-viewer/apidoc.js", base=""))).body
 
-    async def cluster(self) -> ClusterState:
-        """Quorum and nodes. Raises ReadFailed."""
+    async def cluster(self, *, uptimes: bool = True) -> ClusterState:
+        """Quorum and nodes; how long these are up is a second call. Raises ReadFailed."""
         status = Read(path="/cluster/status")
         answer = await self._api.get(status)
-        nodes = await self._api.get(Read(path="/nodes"))
-        return understood(status, answer, lambda body: pve_decode.cluster(body, nodes.body, answer.date_s))
+        nodes = (await self._api.get(Read(path="/nodes"))).body if uptimes else None
+        return understood(status, answer, lambda body: pve_decode.cluster(body, nodes, answer.date_s))
 
     async def resources(self) -> tuple[ResourceRow, ...]:
         """All guests that the token may see (VM.Audit). Raises ReadFailed."""

@@ -66,6 +66,11 @@ class _GuestRow(msgspec.Struct):
     lock: str | None = ""
     hastate: str | None = ""
     pool: str | None = ""
+    tags: str | None = ""
+    maxmem: float | None = 0
+    maxdisk: float | None = 0
+    maxcpu: float | None = 0
+    uptime: float | None = 0
 
 
 class _PendingRow(msgspec.Struct):
@@ -139,10 +144,11 @@ def reply(body: bytes) -> Upid | str:
     return _text(data)
 
 
-def cluster(body: bytes, nodes_body: bytes, date_s: int) -> ClusterState:
-    """/cluster/status and /nodes. A node that stands alone has no cluster row, and always has its quorum."""
+def cluster(body: bytes, nodes_body: bytes | None, date_s: int) -> ClusterState:
+    """/cluster/status, and /nodes for the uptimes. A node that stands alone has no cluster row, and has its quorum."""
     rows = _data(body, list[_ClusterRow])
-    uptimes = {_text(row.node): int(row.uptime or 0) for row in _data(nodes_body, list[_NodeRow])}
+    listed = _data(nodes_body, list[_NodeRow]) if nodes_body is not None else []
+    uptimes = {_text(row.node): int(row.uptime or 0) for row in listed}
     clusters = [row for row in rows if row.type == "cluster"]
     nodes = tuple(
         NodeState(name=NodeName(_text(row.name)), online=bool(row.online), uptime_s=uptimes.get(_text(row.name), 0))
@@ -187,6 +193,11 @@ def _guest(row: _GuestRow, guest: str, node: str) -> ResourceRow:
         lock=row.lock or "",
         ha=row.hastate or "",
         pool=row.pool or "",
+        tags=row.tags or "",
+        max_memory=int(row.maxmem or 0),
+        max_disk=int(row.maxdisk or 0),
+        max_cpu=row.maxcpu or 0.0,
+        uptime_s=int(row.uptime or 0),
     )
 
 

@@ -26,9 +26,9 @@ class LookingPve:
         """Refuse. Raises NotSent, always."""
         raise NotSent(what=f"{call.method} {call.path} was not sent: this command only looks")
 
-    async def cluster(self) -> ClusterState:
+    async def cluster(self, *, uptimes: bool = True) -> ClusterState:
         """See `trueup.ports.Pve`."""
-        return await self._pve.cluster()
+        return await self._pve.cluster(uptimes=uptimes)
 
     async def resources(self) -> tuple[ResourceRow, ...]:
         """See `trueup.ports.Pve`."""

@@ -4,7 +4,7 @@ Nothing is concluded from a read that failed: such a guest is simply not seen.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
@@ -15,14 +15,22 @@ from trueup.model.ids import NodeName, Vmid
 from trueup.model.pve import ClusterState
 from trueup.ports import Pve
 
+Keep = Callable[[Mapping[Vmid, ResourceRow]], Mapping[Vmid, Observed]]
+"""Of the guests that are to be seen, those that are remembered well enough."""
+
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen in one look. `unread` names guests that are listed but could not be read, with the reason."""
+    """What was seen in one look.
+
+    `unread` names guests that are listed but could not be read, with the reason; `kept` those whose config is
+    remembered from an earlier look.
+    """
 
     cluster: ClusterState
     rows: Mapping[Vmid, ResourceRow]
     guests: Mapping[Vmid, Observed]
     unread: Mapping[Vmid, str] = {}
+    kept: frozenset[Vmid] = frozenset()
 
 
 class Observer:
@@ -36,30 +44,36 @@ class Observer:
         """All guests that the token may see. Raises ReadFailed."""
         return {row.vmid: row for row in await self._pve.resources()}
 
-    async def world(self, wanted: Collection[Vmid]) -> World:
-        """Look at the cluster, and closely at the `wanted` guests. Raises ReadFailed if the lists cannot be read."""
-        cluster = await self._pve.cluster()
+    async def world(self, wanted: Collection[Vmid], keep: Keep | None = None) -> World:
+        """Look at the cluster, and closely at the `wanted` guests. Raises ReadFailed if the lists cannot be read.
+
+        `keep` says which of them are remembered well enough; of those only the live state is read.
+        """
+        cluster = await self._pve.cluster(uptimes=False)
         rows = await self.rows()
         close = {vmid: rows[vmid] for vmid in wanted if vmid in rows}
-        guests, unread = await self.closely(close)
-        return World(cluster=cluster, rows=rows, guests=guests, unread=unread)
+        kept: Mapping[Vmid, Observed] = keep(close) if keep else {}
+        guests, unread = await self.closely(close, kept)
+        return World(cluster=cluster, rows=rows, guests=guests, unread=unread, kept=frozenset(kept))
 
-    async def closely(self, rows: Mapping[Vmid, ResourceRow]) -> tuple[dict[Vmid, Observed], dict[Vmid, str]]:
-        """Read each guest's config, and the live state of each node once. Guests that fail are told apart."""
+    async def closely(
+        self, rows: Mapping[Vmid, ResourceRow], kept: Mapping[Vmid, Observed] | None = None
+    ) -> tuple[dict[Vmid, Observed], dict[Vmid, str]]:
+        """Read each guest's config unless it is kept, and each node's live states once. Who fails is told apart."""
+        guests: dict[Vmid, Observed] = dict(kept or {})
+        unread: dict[Vmid, str] = {}
         nodes = sorted({row.node for row in rows.values()})
         async with asyncio.TaskGroup() as group:
             states = {node: group.create_task(self._statuses(node)) for node in nodes}
-            reads = {vmid: group.create_task(self._config(row)) for vmid, row in sorted(rows.items())}
-        live = {vmid: status for task in states.values() for vmid, status in task.result().items()}
-        guests: dict[Vmid, Observed] = {}
-        unread: dict[Vmid, str] = {}
+            reads = {vmid: group.create_task(self._config(rows[vmid])) for vmid in sorted(rows.keys() - guests.keys())}
         for vmid, task in reads.items():
             read = task.result()
             if isinstance(read, str):
                 unread[vmid] = read
-                continue
-            guests[vmid] = msgspec.structs.replace(read, status=live.get(vmid, Power.UNKNOWN))
-        return guests, unread
+            else:
+                guests[vmid] = read
+        live = {vmid: status for task in states.values() for vmid, status in task.result().items()}
+        return {vmid: _alive(guest, live.get(vmid, Power.UNKNOWN)) for vmid, guest in guests.items()}, unread
 
     async def states(self, rows: Mapping[Vmid, ResourceRow]) -> dict[Vmid, Observed]:
         """Only where each guest is and whether it runs, by one list a node. What is not known is `Power.UNKNOWN`."""
@@ -99,6 +113,10 @@ class Observer:
             return f"moved or deleted just now: {error.what}"
         except ReadFailed as error:
             return error.what
+
+
+def _alive(guest: Observed, status: Power) -> Observed:
+    return guest if guest.status is status else msgspec.structs.replace(guest, status=status)
 
 
 def guest_row(guest: Observed) -> ResourceRow:

@@ -19,6 +19,7 @@ from trueup.engine.contradictions import Contradictions
 from trueup.engine.deck import Deck
 from trueup.engine.executor import Ended, Executor, LeftOpen, NotNow, Outcome
 from trueup.engine.lanes import Lanes
+from trueup.engine.memory import Memory
 from trueup.engine.recoverer import Recoverer
 from trueup.engine.surveyor import Survey, Surveyor
 from trueup.model import limits
@@ -41,7 +42,14 @@ class Reconciler:
         self._deck = deck
         self._recoverer = recoverer
         self._executor = Executor(deck, recoverer, Lanes(deck.limits.slots_per_node))
-        self._surveyor = Surveyor(pve=deck.pve, journal=deck.journal, clock=deck.clock, installation=deck.installation)
+        self._memory = Memory(deck.clock)
+        self._surveyor = Surveyor(
+            pve=deck.pve,
+            journal=deck.journal,
+            clock=deck.clock,
+            installation=deck.installation,
+            memory=self._memory,
+        )
         self._contradictions = Contradictions(deck)
         self.backoff = Backoff(deck.clock, deck.entropy)
         self._group = asyncio.TaskGroup()
@@ -51,6 +59,10 @@ class Reconciler:
         self._desired: dict[Vmid, Desired] = {}
         self._seen: dict[Vmid, Observed] = {}
         self._survey: Survey | None = None
+        self.latest: Survey | None = None
+        """What the last pass saw, for whoever shows it."""
+        self.survey_s = 0.0
+        """How long it took to look and plan."""
         self.stopping = False
         self._asked = False
         self._missed = False
@@ -81,11 +93,11 @@ class Reconciler:
         """
         self._missed = False
         await self._judge_open()
-        survey = await self._surveyor.survey(desired, self._shutdown_failed)
+        survey = await self._look(desired)
         back = await self._contradictions.look(survey.world)
         if back:
             await self._judge_open()
-            survey = await self._surveyor.survey(desired, self._shutdown_failed)
+            survey = await self._look(desired)
         await self._release(survey, desired)
         self._desired = {want.vmid: want for want in desired}
         self._seen = dict(survey.world.guests)
@@ -99,7 +111,13 @@ class Reconciler:
 
     async def look(self, desired: Sequence[Desired]) -> Plan:
         """Look and plan without beginning anything. Raises ReadFailed."""
-        return (await self._surveyor.survey(desired, self._shutdown_failed)).plan
+        return (await self._look(desired)).plan
+
+    async def _look(self, desired: Sequence[Desired]) -> Survey:
+        began = self._deck.clock.monotonic()
+        survey = await self._surveyor.survey(desired, self._shutdown_failed)
+        self.latest, self.survey_s = survey, self._deck.clock.monotonic() - began
+        return survey
 
     async def tend(self) -> None:
         """Wait until nothing is at work; begin the work of guests that waited for others."""
@@ -175,6 +193,8 @@ class Reconciler:
         """Look again at everything that is open and that nobody here is waiting for."""
         idle = [op for op in await self._deck.journal.in_flight() if op.intent.vmid not in self._working]
         report = await self._recoverer.recover(idle)
+        for op in idle:
+            self._memory.forget(op.intent.vmid)
         for judged in report.judged:
             if isinstance(judged.verdict, Watch):
                 self._spawn(judged.view.intent.vmid, self._follow(judged.view))
@@ -205,6 +225,7 @@ class Reconciler:
 
     def _ended(self, vmid: Vmid) -> None:
         self._working.pop(vmid, None)
+        self._memory.forget(vmid)
         self._progress.set()
 
     def _waiting(self) -> list[GuestPlan]:
@@ -236,6 +257,7 @@ class Reconciler:
             outcome = await self._executor.run(op, self._seen.get(guest.vmid))
             if isinstance(outcome, NotNow):
                 self._deck.tell(What.BLOCKED, f"{op.name} ({op.vmid}): {outcome.why}; it is planned again")
+                self._memory.forget(op.vmid)
                 self._missed = True
                 return
             if not self._judge(op, outcome):

@@ -6,7 +6,9 @@ import msgspec
 
 from trueup.core import planner
 from trueup.core.plan_context import Context, why_closed
+from trueup.engine.memory import Memory
 from trueup.engine.observer import Observer, World
+from trueup.model import limits
 from trueup.model.errors import ReadFailed
 from trueup.model.guests import Backup, Clone, Desired, Observed, Snapshot
 from trueup.model.ids import NodeName, Vmid
@@ -25,29 +27,47 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
 class Surveyor:
     """Makes plans."""
 
-    def __init__(self, *, pve: Pve, journal: JournalReader, clock: Clock, installation: str) -> None:
-        """Look through these ports; `installation` is our own id ('' before the first start)."""
+    def __init__(
+        self, *, pve: Pve, journal: JournalReader, clock: Clock, installation: str, memory: Memory | None = None
+    ) -> None:
+        """Look through these ports; `installation` is our own id ('' before the first start).
+
+        With a `memory`, only what may have changed since the last survey is read.
+        """
         self._pve = pve
         self._journal = journal
         self._clock = clock
         self._installation = installation
         self._observer = Observer(pve)
+        self._memory = memory
+        self._shared_at = 0.0
+        self._shared_known: frozenset[str] | None = None
 
     async def survey(self, desired: Sequence[Desired], shutdown_failed: Collection[Vmid] = ()) -> Survey:
         """Look at everything that the manifests and the journal name, and plan. Raises ReadFailed."""
         adopted = await self._journal.adopted()
         sources = {want.source.source for want in desired if isinstance(want.source, Clone)}
-        world = await self._observer.world({want.vmid for want in desired} | adopted.keys() | sources)
-        world = msgspec.structs.replace(world, guests=await self._with_history(desired, world.guests))
+        began = self._clock.monotonic()
+        keep = self._memory.kept if self._memory else None
+        world = await self._observer.world({want.vmid for want in desired} | adopted.keys() | sources, keep)
+        looked = [want for want in desired if want.vmid not in world.kept]
+        world = msgspec.structs.replace(world, guests=await self._with_history(looked, world.guests))
+        if self._memory is not None:
+            for vmid in world.guests.keys() - world.kept:
+                self._memory.saw(world.rows[vmid], world.guests[vmid], began)
         context = await self._context(world, adopted, shutdown_failed)
         return Survey(world=world, context=context, plan=planner.plan(desired, world.guests, context))
 
     async def one(self, want: Desired) -> Observed | None:
         """Look at one guest, wherever it is now; None if it is nowhere. Raises ReadFailed."""
+        began = self._clock.monotonic()
         row = (await self._observer.rows()).get(want.vmid)
         if row is None:
             return None
-        return (await self._with_history([want], {want.vmid: await self._observer.one(row)}))[want.vmid]
+        seen = (await self._with_history([want], {want.vmid: await self._observer.one(row)}))[want.vmid]
+        if self._memory is not None:
+            self._memory.saw(row, seen, began)
+        return seen
 
     async def _with_history(self, desired: Sequence[Desired], guests: Mapping[Vmid, Observed]) -> dict[Vmid, Observed]:
         """Add snapshots and backups to the guests whose manifests have a policy; what cannot be read stays unknown."""
@@ -98,10 +118,15 @@ class Surveyor:
         )
 
     async def _shared(self) -> frozenset[str] | None:
+        now = self._clock.monotonic()
+        fresh = self._memory is not None and now - self._shared_at < limits.REREAD_BOUND_S
+        if fresh and self._shared_known is not None:
+            return self._shared_known
         try:
-            return await self._pve.shared_storages()
+            self._shared_known, self._shared_at = await self._pve.shared_storages(), now
         except ReadFailed:
             return None  # then every disk counts as one that may be local
+        return self._shared_known
 
 
 async def installation_of(journal: JournalReader) -> str:

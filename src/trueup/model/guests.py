@@ -100,7 +100,10 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResourceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of /cluster/resources?type=vm: existence, node, lock and tags are live, the rest is up to 10 s old."""
+    """One row of /cluster/resources?type=vm: existence, node, lock and tags are live, the rest is up to 10 s old.
+
+    `max_memory` and `max_disk` are bytes, `max_cpu` is a count: with the tags, what a list tells of a config.
+    """
 
     type: GuestType
     vmid: Vmid
@@ -111,6 +114,11 @@ class ResourceRow(msgspec.Struct, frozen=True, kw_only=True):
     lock: str = ""
     ha: str = ""
     pool: str = ""
+    tags: str = ""
+    max_memory: int = 0
+    max_disk: int = 0
+    max_cpu: float = 0.0
+    uptime_s: int = 0
 
 
 class Empty(msgspec.Struct, frozen=True, kw_only=True, tag="empty"):

@@ -184,6 +184,15 @@ INTERVAL_MAX_S: Final = 24 * 3600.0
 AGAIN_S: Final = 10.0
 """Before the next pass where this one missed something that may be there a moment later; pvestatd's round."""
 
+REREAD_BOUND_S: Final = 600.0
+"""Within this time every config is read again, also where no list hints at a change."""
+
+LISTS_LAG_S: Final = 20.0
+"""How far the uptimes in PVE's lists are behind or ahead of each other: two of pvestatd's rounds."""
+
+REREAD_LEAST: Final = 200
+"""Configs that a pass reads at the least, where there are as many: on small clusters every pass sees everything."""
+
 BACKOFF_FIRST_S: Final = 5.0
 """Before a guest whose operation failed is tried again; doubled each time, with jitter."""
 
