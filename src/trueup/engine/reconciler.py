@@ -63,6 +63,10 @@ class Reconciler:
         """What the last pass saw, for whoever shows it."""
         self.survey_s = 0.0
         """How long it took to look and plan."""
+        self.latest: Survey | None = None
+        """What the last pass saw, for whoever shows it."""
+        self.survey_s = 0.0
+        """How long it took to look and plan."""
         self.stopping = False
         self._asked = False
         self._missed = False
@@ -116,6 +120,12 @@ class Reconciler:
     async def _look(self, desired: Sequence[Desired]) -> Survey:
         began = self._deck.clock.monotonic()
         survey = await self._surveyor.survey(desired, self._shutdown_failed)
+        self.latest, self.survey_s = survey, self._deck.clock.monotonic() - began
+        return survey
+
+    async def _look(self, desired: Sequence[Desired]) -> Survey:
+        began = self._deck.clock.monotonic()
+        survey = await self._look(desired)
         self.latest, self.survey_s = survey, self._deck.clock.monotonic() - began
         return survey
 
