@@ -22,6 +22,7 @@ from trueup.model.ops import (
     Adopted,
     Doubted,
     EpochTaken,
+    Event,
     OpEvent,
     OpState,
     Paused,
@@ -114,7 +115,7 @@ class _Names:
     async def line(self, record: Record) -> str:
         """One record as a line."""
         event = record.event
-        what = stories.words_of(event) if isinstance(event, OpEvent) else _system(event)
+        what = words_of(event)
         name = await self._name(record.op_id) if record.op_id else ""
         head = f"{dim(f'#{record.seq}')} {local(record.at_ms)}"
         return f"{head}  {click.style(name, bold=True)}{': ' if name else ''}{what}"
@@ -124,6 +125,11 @@ class _Names:
             view = await self._reader.op(op_id)
             self._known[op_id] = stories.title(view) if view else op_id
         return self._known[op_id]
+
+
+def words_of(event: Event) -> str:
+    """One record in words, whoever it is about."""
+    return stories.words_of(event) if isinstance(event, OpEvent) else _system(event)
 
 
 def _system(event: object) -> str:

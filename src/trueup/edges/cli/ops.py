@@ -12,7 +12,7 @@ from trueup.edges.acts import Cancelled
 from trueup.edges.cli import shapes
 from trueup.edges.cli import story as stories
 from trueup.edges.cli.options import HELP, config_option, json_option
-from trueup.edges.cli.output import Json, columns, dim, local, print_json, run_async, took
+from trueup.edges.cli.output import columns, dim, local, print_json, run_async, took
 from trueup.edges.looking import LookingJournal
 from trueup.edges.parts import Parts
 from trueup.model.errors import BadInput
@@ -112,7 +112,7 @@ def show(parts: Parts, config: Path, op_id: str, *, as_json: bool) -> int:
     view, records = run_async(read())
     story = stories.tell(view, records, agent_lives=parts.journal_file.held(settings.store))
     if as_json:
-        print_json({**shapes.op(view), **_details(view), **stories.as_json(story)})
+        print_json({**shapes.op(view), **shapes.details(view), **stories.as_json(story)})
     else:
         _show(view, story)
     return 0
@@ -157,22 +157,6 @@ async def _find(journal: LookingJournal, start: str) -> OpView:
     some = ", ".join(view.op_id for view in found[:_AMBIGUOUS_SHOWN])
     more = ", ..." if len(found) > _AMBIGUOUS_SHOWN else ""
     raise BadInput(what=f"{len(found)} operations begin with {start!r}: {some}{more}", remedy="give more of the id")
-
-
-def _details(view: OpView) -> dict[str, Json]:
-    intent = view.intent
-    return {
-        "type": intent.type.value,
-        "name": intent.name or None,
-        "epoch": view.epoch,
-        "token": intent.token,
-        "request": {"method": intent.method, "path": intent.path, "params": dict(intent.params)},
-        "goal": dict(intent.goal),
-        "exit_status": view.exit_status or None,
-        "adopted": view.adopted,
-        "contradicted": view.contradicted,
-        "leftovers": list(view.leftovers),
-    }
 
 
 def _show(view: OpView, story: stories.Story) -> None:

@@ -29,6 +29,23 @@ def op(view: OpView) -> dict[str, Json]:
     }
 
 
+def details(view: OpView) -> dict[str, Json]:
+    """What one operation asked of PVE, and what came of it."""
+    intent = view.intent
+    return {
+        "type": intent.type.value,
+        "name": intent.name or None,
+        "epoch": view.epoch,
+        "token": intent.token,
+        "request": {"method": intent.method, "path": intent.path, "params": dict(intent.params)},
+        "goal": dict(intent.goal),
+        "exit_status": view.exit_status or None,
+        "adopted": view.adopted,
+        "contradicted": view.contradicted,
+        "leftovers": list(view.leftovers),
+    }
+
+
 def ops(views: Iterable[OpView]) -> list[Json]:
     """Several operations."""
     return [op(view) for view in views]

@@ -8,64 +8,24 @@ from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 
 from trueup.adapters.manifests import Manifests, refuse_emptied
-from trueup.edges import incarnation
-from trueup.edges.cli import shapes
+from trueup.edges import incarnation, standing
 from trueup.edges.cli import story as stories
 from trueup.edges.cli.options import HELP, config_option, json_option
-from trueup.edges.cli.output import Json, columns, dim, local, print_json, run_async, warn
+from trueup.edges.cli.output import columns, dim, local, print_json, run_async, warn
 from trueup.edges.looking import LookingJournal
 from trueup.edges.parts import Parts
-from trueup.engine.observer import World
+from trueup.edges.standing import BLOCKED, DRIFTED, IN_SYNC, UNKNOWN, UNMANAGED, GuestStatus, Leader, Status
 from trueup.engine.surveyor import Survey, Surveyor
 from trueup.model.errors import BadInput, ReadFailed
-from trueup.model.guests import Power
-from trueup.model.ids import Vmid
-from trueup.model.ops import EpochTaken, OpView
-from trueup.model.plan import Bucket, GuestPlan
+from trueup.model.ops import EpochTaken
 from trueup.model.settings import Mode, Settings
 
 EXIT_NOT_IN_SYNC: Final = 2
 
-IN_SYNC, DRIFTED, BLOCKED, UNMANAGED, UNKNOWN = "in_sync", "drifted", "blocked", "unmanaged", "unknown"
 _COLOR: Final = {IN_SYNC: "green", DRIFTED: "yellow", BLOCKED: "red", UNMANAGED: "white", UNKNOWN: "magenta"}
 _HEALTH: Final = {"running": "green", "locked": "yellow", "absent": "red"}
-
-
-class GuestStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One guest: whether it is as its manifest says, and how it does."""
-
-    vmid: Vmid
-    name: str
-    sync: str
-    health: str
-    blocked_by: str = ""
-
-
-class Leader(msgspec.Struct, frozen=True, kw_only=True):
-    """Who took the last epoch, and whether somebody holds the journal now."""
-
-    epoch: int
-    holder: str
-    alive: bool
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `problems` say what could not be read."""
-
-    guests: tuple[GuestStatus, ...]
-    in_flight: tuple[OpView, ...]
-    leader: Leader | None
-    paused: tuple[str, ...]
-    mode: str = Mode.ENFORCE.value
-    problems: tuple[str, ...] = ()
-
-    @property
-    def unresolved(self) -> tuple[OpView, ...]:
-        """Those of `in_flight` that recovery could not settle."""
-        return tuple(op for op in self.in_flight if op.unresolved is not None)
 
 
 @click.command(context_settings=HELP)
@@ -83,7 +43,7 @@ def status(parts: Parts, config: Path, *, as_json: bool) -> int:
     for problem in found.problems:
         warn(problem)
     if as_json:
-        print_json(_json(found))
+        print_json(standing.as_json(found))
     else:
         _show(found)
     fine = all(guest.sync in {IN_SYNC, UNMANAGED} for guest in found.guests)
@@ -97,7 +57,7 @@ async def _status(parts: Parts, settings: Settings) -> Status:
         guests, problems = await _guests(parts, settings, journal)
         return Status(
             guests=tuple(sorted(guests, key=lambda guest: guest.vmid)),
-            in_flight=tuple(sorted(in_flight, key=lambda op: (op.unresolved is None, op.started_at_ms))),
+            in_flight=standing.unresolved_first(in_flight),
             leader=_leader(parts, settings, epochs),
             paused=tuple(sorted(await journal.paused())),
             mode=settings.reconcile.mode.value,
@@ -121,87 +81,23 @@ async def _guests(
         refuse_emptied(manifests, adopted)
     except BadInput as error:
         text = str(error)
-        return [_unknown(vmid, "", "the manifests cannot be used") for vmid in adopted], tuple(text.splitlines())
+        return [standing.unknown(vmid, "", "the manifests cannot be used") for vmid in adopted], tuple(
+            text.splitlines()
+        )
     try:
         survey = await _survey(parts, settings, journal, manifests)
     except ReadFailed as error:
         names = {want.vmid: want.name for want in manifests.guests}
         vmids = sorted({*names, *adopted})
         why = "the cluster cannot be read"
-        return [_unknown(vmid, names.get(vmid, ""), why) for vmid in vmids], (f"{why}: {error}",)
-    return _seen(survey), ()
+        return [standing.unknown(vmid, names.get(vmid, ""), why) for vmid in vmids], (f"{why}: {error}",)
+    return standing.seen(survey), ()
 
 
 async def _survey(parts: Parts, settings: Settings, journal: LookingJournal, manifests: Manifests) -> Survey:
     async with incarnation.sight(parts, settings, journal, warn) as seen:
         surveyor = Surveyor(pve=seen.pve, journal=seen.journal, clock=parts.clock(), installation=seen.installation)
         return await surveyor.survey(manifests.guests)
-
-
-def _seen(survey: Survey) -> list[GuestStatus]:
-    planned = [_planned(guest, survey) for guest in survey.plan.guests]
-    known = {guest.vmid for guest in planned}
-    others = [
-        GuestStatus(vmid=row.vmid, name=row.name, sync=UNMANAGED, health=_health(row.vmid, survey.world))
-        for row in survey.world.rows.values()
-        if row.vmid not in known
-    ]
-    return [*planned, *others]
-
-
-def _planned(guest: GuestPlan, survey: Survey) -> GuestStatus:
-    sync = {Bucket.UNCHANGED: IN_SYNC, Bucket.BLOCKED: BLOCKED}.get(guest.bucket, DRIFTED)
-    blocked_by = guest.blocked_by
-    if guest.vmid in survey.world.unread:
-        sync = UNKNOWN
-    elif guest.unadopted:
-        sync, blocked_by = BLOCKED, "; ".join(guest.notes) or "it does not carry our marker"
-    return GuestStatus(
-        vmid=guest.vmid,
-        name=guest.name,
-        sync=sync,
-        health=_health(guest.vmid, survey.world),
-        blocked_by=blocked_by,
-    )
-
-
-def _health(vmid: Vmid, world: World) -> str:
-    row = world.rows.get(vmid)
-    if row is None:
-        return "absent"
-    if vmid in world.unread:
-        return "unknown"
-    if row.lock:
-        return "locked"
-    seen = world.guests.get(vmid)
-    power = seen.status if seen is not None and seen.status is not Power.UNKNOWN else row.status
-    return power.value if power in {Power.RUNNING, Power.STOPPED} else "unknown"
-
-
-def _unknown(vmid: Vmid, name: str, why: str) -> GuestStatus:
-    return GuestStatus(vmid=vmid, name=name, sync=UNKNOWN, health="unknown", blocked_by=why)
-
-
-def _json(found: Status) -> Json:
-    leader = found.leader
-    return {
-        "guests": [
-            {
-                "vmid": guest.vmid,
-                "name": guest.name,
-                "sync": guest.sync,
-                "health": guest.health,
-                "blocked_by": guest.blocked_by or None,
-            }
-            for guest in found.guests
-        ],
-        "in_flight": shapes.ops(found.in_flight),
-        "unresolved": shapes.ops(found.unresolved),
-        "leader": {"epoch": leader.epoch, "holder": leader.holder, "alive": leader.alive} if leader else None,
-        "paused": list(found.paused),
-        "mode": found.mode,
-        "problems": list(found.problems),
-    }
 
 
 def _show(found: Status) -> None:
