@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from trueup.model.errors import IllegalTransition, require
+from trueup.model.gate import GateEvent
 from trueup.model.ops import (
     Accepted,
     Contradicted,
@@ -53,6 +54,9 @@ TABLE: dict[tuple[OpState | None, type[OpEvent]], OpState] = {
     (OpState.TASK_RUNNING, Fencing): OpState.TASK_RUNNING,
     (OpState.TASK_RUNNING, Fenced): OpState.TASK_RUNNING,
     (OpState.TASK_RUNNING, Unresolved): OpState.TASK_RUNNING,
+    # A fence that stands for good is raised again if somebody takes it down.
+    (OpState.FAILED, Fencing): OpState.FAILED,
+    (OpState.FAILED, Fenced): OpState.FAILED,
     # A presumption proved wrong: the operation is in flight again, and recovery ends it on evidence.
     (OpState.FAILED, Contradicted): OpState.STARTED,
 }
@@ -91,10 +95,11 @@ def step(view: OpView | None, record: Record) -> OpView:
 
 
 def fold(records: Iterable[Record]) -> OpView | None:
-    """Add up all records of one operation, oldest first; None for no record."""
+    """Add up all records of one operation, oldest first, passing over those of its request; None for no record."""
     view: OpView | None = None
     for record in records:
-        view = step(view, record)
+        if not isinstance(record.event, GateEvent):
+            view = step(view, record)
     return view
 
 
@@ -113,6 +118,7 @@ def _first(event: Event, record: Record, state: OpState) -> OpView:
         started_at_ms=record.at_ms,
         epoch=record.epoch,
         execute_by_ms=event.execute_by_ms if isinstance(event, Accepted) else 0,
+        not_before_ms=event.not_before_ms if isinstance(event, Accepted) else 0,
     )
 
 
