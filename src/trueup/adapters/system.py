@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 import time
 from typing import Final
 
@@ -40,3 +41,8 @@ class SystemEntropy:
     def jitter(self) -> float:
         """Return a number in [0, 1)."""
         return self._random.random()
+
+
+def unguessable() -> str:
+    """256 bits of the kernel's chance as 43 characters, for tokens and sessions."""
+    return secrets.token_urlsafe(32)

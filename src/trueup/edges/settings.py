@@ -212,6 +212,7 @@ def _settings(form: "SettingsForm", file: Path) -> Settings:
             token_file=path(http.token_file),
             tls_cert=path(http.tls_cert) if http.tls_cert else None,
             tls_key=path(http.tls_key) if http.tls_key else None,
+            socket=path(http.socket) if http.socket else None,
         ),
         limits=_limits(form.limits),
         log=LogSettings(level=LogLevel(form.log.level), format=LogFormat(form.log.format)),

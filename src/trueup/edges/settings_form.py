@@ -217,6 +217,7 @@ class HttpForm(_Form):
     token_file: File = "http.token"  # noqa: S105 - a file's name
     tls_cert: File | None = None
     tls_key: File | None = None
+    socket: File | None = None
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:

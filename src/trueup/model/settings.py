@@ -132,13 +132,18 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Our own HTTP. `port` 0 takes a free one. Off loopback both TLS files are there."""
+    """Our own HTTP. `port` 0 takes a free one. Off loopback both TLS files are there.
+
+    `socket` is a unix socket beside it for this machine's users that may open it, who need no token (None = there is
+    none).
+    """
 
     host: str = "127.0.0.1"
     port: int = 8640
     token_file: Path
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    socket: Path | None = None
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
