@@ -342,5 +342,38 @@ HTTP_BODY_MAX_BYTES: Final = REQUEST_MAX_BYTES
 HTTP_REQUEST_TIMEOUT_S: Final = 30.0
 """For a client to send its request, and for a read of ours to answer it."""
 
-EVENT_STREAMS_MAX: Final = 256
+HTTP_CONNECTIONS_MAX: Final = 1_536
+"""Connections to us at once; more are hung up on. Room for all listeners, and for others beside them."""
+
+HTTP_TOKEN_MIN: Final = 16
+"""Characters of the HTTP token; ours have 43, and what people type in themselves must not be guessed."""
+
+SESSIONS_MAX: Final = 1_000
+"""Browsers that are logged in at once; then the oldest has to log in again."""
+
+SESSION_S: Final = 12 * 3600.0
+"""How long a login lasts: a working day."""
+
+OPS_PAGE: Final = 200
+"""Operations in one answer, unless somebody asks for another number."""
+
+OPS_PAGE_MAX: Final = 2_000
+"""The most that can be asked for: about a megabyte."""
+
+EVENT_STREAMS_MAX: Final = 1_200
 """Listeners on the event stream at once."""
+
+EVENTS_KEPT: Final = 1_000
+"""The newest events, which all listeners share; whoever falls behind by more has lost some."""
+
+HEARTBEAT_S: Final = 15.0
+"""Between two signs of life on a silent event stream; proxies give up on a silent connection after a minute."""
+
+GUEST_LOOK_S: Final = 5.0
+"""For a look at one guest that a page asks for; then the page says that it could not be looked at."""
+
+GUEST_LOOK_KEPT_S: Final = 15.0
+"""How long what such a look showed is shown again, so that many readers cost PVE no more than one."""
+
+VERIFY_KEPT_S: Final = 10.0
+"""How long the result of a verification is shown again: reading a whole journal is work."""
