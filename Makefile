@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture test check lint format types floors quick bench simulate lock clean
+.PHONY: help setup demo picture test check lint format types floors quick bench deb simulate lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,6 +61,9 @@ quick: setup ## the tests of the pure floors only
 
 bench: setup ## the benchmarks: a table and a line of JSON each
 	@for b in benchmarks/*.py; do $(BIN)/python $$b || exit 1; done
+
+deb: ## build the Debian package into dist/, for the Python of this host's Debian or Ubuntu
+	@PYTHON=$(or $(wildcard /usr/bin/python3),$(PYTHON)) deploy/debian/build.sh
 
 simulate: setup ## the crash simulation for SECONDS= from SEED=
 	@$(BIN)/python -m tests.simulation.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(STORIES),--stories $(STORIES))
