@@ -241,13 +241,49 @@ LEASE_S: Final = 60.0
 """How long a leader leads without renewing."""
 
 LEASE_RENEW_S: Final = 15.0
-"""Between two renewals: three may fail before the lease ends."""
+"""Between two renewals, or a quarter of the lease if that is less: three may fail before the lease ends."""
 
-LEASE_MIN_S: Final = 45.0
-"""The least that the settings may make of a lease: a request must be sent inside it."""
+LEASE_MIN_S: Final = 4.0
+"""The least that the settings may make of a lease: shorter ones end at each hiccup of a network."""
 
 LEASE_MAX_S: Final = 3600.0
 """The most: so long nobody works after a leader died."""
+
+LEASE_MARGIN_S: Final = 0.5
+"""A leader believes its lease to end so much sooner, at least."""
+
+LEASE_DRIFT: Final = 0.02
+"""The share of a lease that its leader gives away besides: clocks do not run at one speed."""
+
+STANDBY_LOOK_S: Final = 2.0
+"""Between two looks of a standby at the lease; it is told when the lease is given back."""
+
+INBOX_MAX: Final = 1_000
+"""Requests that wait for a leader; more are refused."""
+
+POSTGRES_CONNECT_S: Final = 5.0
+"""For a connection to PostgreSQL."""
+
+POSTGRES_COMMIT_S: Final = 20.0
+"""For the answer to a COMMIT, which may wait for a synchronous standby; then it is looked up what became of it."""
+
+POSTGRES_LOCK_S: Final = 15.0
+"""PostgreSQL's own wait for a row's lock; longer than it lets a session idle that holds one."""
+
+POSTGRES_IDLE_S: Final = 10.0
+"""After so long without a word from its writer, PostgreSQL ends a transaction."""
+
+POSTGRES_PATIENCE_S: Final = 30.0
+"""For reads and appends to find a connection that works; a leader's lease may end sooner, and with it its patience."""
+
+POSTGRES_AGAIN_S: Final = 0.2
+"""Between two tries to connect."""
+
+POSTGRES_HANG_UP_S: Final = 2.0
+"""For a goodbye; then the connection is cut."""
+
+POSTGRES_READERS: Final = 4
+"""Connections that one agent reads through."""
 
 # --- Manifests and settings ------------------------------------------------------------------------------------------
 
@@ -327,6 +363,52 @@ CLOCK_DIFFERENCE_S: Final = 60.0
 
 NONCE_BITS: Final = 128
 """Chance in a nonce: never the same twice."""
+
+REQUEST_TEXT_MAX: Final = 1_000
+"""Characters of a reason, as people write it into a request; it is shown wherever the request is."""
+
+REQUEST_NAME_MAX: Final = 128
+"""Characters of an idempotency key, and of a person's or a role's name."""
+
+REQUEST_PARAMS_MAX: Final = 32
+"""Parameters of one request; no kind has more than a handful."""
+
+RULE_LONGEST_S: Final = 24 * 3600.0
+"""How long a request may be good where its rule does not say: a working day, and the night behind it."""
+
+RULE_LONGEST_MAX_S: Final = 30 * 24 * 3600.0
+"""The most that a rule may say. Nonces are kept that long, and people forget what they signed."""
+
+SIGNATURES_MAX: Final = 32
+"""Signatures of one envelope; each costs a verification, and no rule wants more people."""
+
+PEOPLE_MAX: Final = 1_000
+"""People of a keyring."""
+
+KEYS_MAX: Final = 64
+"""Keys of one person."""
+
+RULES_MAX: Final = 1_000
+"""Rules of a policy, and its budgets."""
+
+GATE_FILE_MAX_BYTES: Final = 1024 * 1024
+"""A keyring or a policy."""
+
+RSA_BITS_MIN: Final = 2_048
+"""Shorter RSA keys are refused (NIST SP 800-131A)."""
+
+RSA_BITS_MAX: Final = 16_384
+"""Longer ones cost seconds to verify; OpenSSH's limit as well."""
+
+NONCES_MAX: Final = 100_000
+"""Requests that are remembered for their nonce. Beyond it the gate refuses: to forget one is to allow a replay."""
+
+DENIALS_RECORDED: Final = 30
+"""Refusals that are recorded one by one in each `DENIALS_PER_S`; the rest of them is counted, so that no flood of
+forged requests fills the journal."""
+
+DENIALS_PER_S: Final = 60.0
+"""See `DENIALS_RECORDED`."""
 
 # --- Commands and HTTP -----------------------------------------------------------------------------------------------
 
