@@ -3,21 +3,34 @@
 Appends that wait for the same commit share a transaction, not a fate: one that the lifecycle forbids, or whose epoch
 is over, is refused by itself before any row of it is written, and the others of its group are committed. An append is
 admitted whole or not at all.
+
+Beyond the tables of `core.lifecycle` and `core.requests`:
+- a task belongs to one operation;
+- a nonce is used once; an idempotency key is held by one request, asked for, accepted and started alike. Only a
+  contradiction takes a key that another one holds: it is the truth. Then neither of them is started;
+- an operation that people signed is accepted as its request says, and started as it was accepted, or not at all;
+- a veto of what was accepted ends the operation in the same append, and nothing else ends one as vetoed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trueup.core import codec, lifecycle
+from trueup.adapters import journal_standing
+from trueup.adapters.journal_standing import Claim, Placed, PlacedRequest, Standings
+from trueup.core import codec
 from trueup.model.errors import BadInput, IllegalTransition, Stale, TrueupError, require
+from trueup.model.gate import GateEvent, Requested, RequestState, Vetoed
 from trueup.model.ids import Epoch, OpId
 from trueup.model.ops import (
     Accepted,
     Adopted,
     Draft,
     EpochTaken,
+    Failed,
+    Intent,
     OpEvent,
-    OpView,
+    OpState,
+    Reason,
     Record,
     Released,
     Started,
@@ -47,47 +60,58 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """An operation as it stands, and the place of its first record, which orders operations by age."""
+class Asked:
+    """What has to be known before appends can be admitted: the names that they speak of.
 
-    first_seq: int
-    view: OpView
+    `nonces` and `keys` are those of the drafts; the keys of requests that are known already come on top (`Known`).
+    """
+
+    record_ids: frozenset[str]
+    op_ids: frozenset[OpId]
+    upids: frozenset[str]
+    nonces: frozenset[str]
+    keys: frozenset[str]
+
+    @classmethod
+    def of(cls, appends: Iterable[Append]) -> "Asked":
+        """Collect them."""
+        drafts = [draft for append in appends for draft in append.drafts]
+        requested = [d.event.request for d in drafts if isinstance(d.event, Requested)]
+        accepted = [d.event for d in drafts if isinstance(d.event, Accepted)]
+        return cls(
+            record_ids=frozenset(d.record_id for d in drafts),
+            op_ids=frozenset(d.op_id for d in drafts if d.op_id),
+            upids=frozenset(d.event.upid for d in drafts if isinstance(d.event, TaskRunning)),
+            nonces=frozenset(each.nonce for each in (*requested, *accepted)),
+            keys=frozenset(each.idempotency_key for each in (*requested, *accepted)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the store knows of the things that a group speaks of.
+    """What the store knows of the things that a group speaks of (`Asked`).
 
-    Record ids that are taken, operations as they stand, and which operation holds a UPID.
+    Record ids that are taken; which operation holds a UPID; what stands for each id. `claims` are all claims that the
+    group may meet: those of its ids, of its nonces, and those that hold one of its keys or a key of one of its ids.
     """
 
     record_ids: frozenset[str]
-    ops: Mapping[OpId, Placed]
+    standings: Standings
     upids: Mapping[str, OpId]
-
-    def op(self, op_id: OpId) -> Placed | None:
-        """Return the operation as it stands; None = it has no record."""
-        return self.ops.get(op_id)
-
-    def holder(self, upid: str) -> OpId | None:
-        """Return the operation that holds this task."""
-        return self.upids.get(upid)
-
-    def has_record(self, record_id: str) -> bool:
-        """Whether a record of this id is written."""
-        return record_id in self.record_ids
+    claims: Iterable[Claim]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """What may be written, in order, and what each caller hears once it is durable.
 
-    `verdicts` has one entry per append: its records, or why it was refused. `head` is the chain's end afterwards.
+    `verdicts` has one entry per append: its records, or why it was refused. `head` is the chain's end afterwards,
+    `standings` what the records change.
     """
 
     head: codec.Head
     lines: tuple[tuple[Record, bytes], ...]
-    ops: Mapping[OpId, Placed]
+    standings: Standings
     verdicts: tuple[tuple[Record, ...] | TrueupError, ...]
 
 
@@ -95,41 +119,73 @@ class Group:
 class _Layer:
     """What was admitted on top of what lies below: a group on the store's knowledge, an append on its group."""
 
-    below: "Known | _Layer"
+    below: "_Layer | None"
     head: codec.Head
     lines: list[tuple[Record, bytes]] = field(default_factory=list[tuple[Record, bytes]])
-    ops: dict[OpId, Placed] = field(default_factory=dict[OpId, Placed])
+    standings: Standings = field(default_factory=Standings)
     upids: dict[str, OpId] = field(default_factory=dict[str, OpId])
     record_ids: set[str] = field(default_factory=set[str])
+    nonces: dict[str, OpId] = field(default_factory=dict[str, OpId])
+    keys: dict[str, dict[OpId, bool]] = field(default_factory=dict[str, dict[OpId, bool]])
+
+    @classmethod
+    def floor(cls, head: codec.Head, known: Known) -> "_Layer":
+        """The lowest layer: what the store knows."""
+        floor = cls(below=None, head=head, standings=known.standings, upids=dict(known.upids))
+        floor.record_ids = set(known.record_ids)
+        for claim in known.claims:
+            floor.note(claim)
+        return floor
+
+    def note(self, claim: Claim) -> None:
+        self.nonces[claim.nonce] = claim.op_id
+        self.keys.setdefault(claim.idempotency_key, {})[claim.op_id] = claim.held
 
     def op(self, op_id: OpId) -> Placed | None:
-        return self.ops.get(op_id) or self.below.op(op_id)
+        return self.standings.ops.get(op_id) or (self.below.op(op_id) if self.below else None)
+
+    def request(self, op_id: OpId) -> PlacedRequest | None:
+        return self.standings.requests.get(op_id) or (self.below.request(op_id) if self.below else None)
+
+    def claim(self, op_id: OpId) -> Claim | None:
+        return self.standings.claims.get(op_id) or (self.below.claim(op_id) if self.below else None)
 
     def holder(self, upid: str) -> OpId | None:
-        return self.upids.get(upid) or self.below.holder(upid)
+        return self.upids.get(upid) or (self.below.holder(upid) if self.below else None)
+
+    def user(self, nonce: str) -> OpId | None:
+        return self.nonces.get(nonce) or (self.below.user(nonce) if self.below else None)
+
+    def holding(self, key: str) -> dict[OpId, bool]:
+        """Who claimed this key, and whether they hold it."""
+        lower = self.below.holding(key) if self.below else {}
+        return lower | self.keys.get(key, {})
 
     def has_record(self, record_id: str) -> bool:
-        return record_id in self.record_ids or self.below.has_record(record_id)
+        return record_id in self.record_ids or (self.below is not None and self.below.has_record(record_id))
 
     def absorb(self, upper: "_Layer") -> None:
         """Take over what a layer on top of this one has admitted."""
         self.head = upper.head
         self.lines += upper.lines
-        self.ops |= upper.ops
+        self.standings.absorb(upper.standings)
         self.upids |= upper.upids
         self.record_ids |= upper.record_ids
+        self.nonces |= upper.nonces
+        for key, claimed in upper.keys.items():
+            self.keys.setdefault(key, {}).update(claimed)
 
 
 def admit(head: codec.Head, known: Known, appends: Iterable[Append]) -> Group:
     """Decide on each append in turn, each seeing those admitted before it."""
-    group = _Layer(below=known, head=head)
+    group = _Layer(below=_Layer.floor(head, known), head=head)
     verdicts: list[tuple[Record, ...] | TrueupError] = []
     for append in appends:
         try:
             verdicts.append(_admit_append(group, append))
         except TrueupError as refusal:
             verdicts.append(refusal)
-    return Group(head=group.head, lines=tuple(group.lines), ops=group.ops, verdicts=tuple(verdicts))
+    return Group(head=group.head, lines=tuple(group.lines), standings=group.standings, verdicts=tuple(verdicts))
 
 
 def _admit_append(group: _Layer, append: Append) -> tuple[Record, ...]:
@@ -142,6 +198,7 @@ def _admit_append(group: _Layer, append: Append) -> tuple[Record, ...]:
     trial = _Layer(below=group, head=group.head)
     for draft, event in zip(append.drafts, append.events, strict=True):
         _admit_draft(trial, draft, event, append.epoch)
+    _require_whole(trial)
     group.absorb(trial)
     return tuple(record for record, _ in trial.lines)
 
@@ -149,7 +206,7 @@ def _admit_append(group: _Layer, append: Append) -> tuple[Record, ...]:
 def _admit_draft(trial: _Layer, draft: Draft, event: bytes, epoch: Epoch) -> None:
     require(not trial.has_record(draft.record_id), f"record id {draft.record_id} is in the journal already")
     record, line = codec.seal(trial.head, epoch, draft, event)
-    if isinstance(draft.event, OpEvent):
+    if draft.op_id:
         _admit_step(trial, record)
     trial.head = codec.Head(seq=record.seq, epoch=epoch, hash=record.hash)
     trial.lines.append((record, line))
@@ -157,26 +214,111 @@ def _admit_draft(trial: _Layer, draft: Draft, event: bytes, epoch: Epoch) -> Non
 
 
 def _admit_step(trial: _Layer, record: Record) -> None:
-    """Take the operation's step, if the lifecycle allows it."""
-    event = record.event
-    placed = trial.op(record.op_id)
-    view = lifecycle.step(placed.view if placed else None, record)
-    if isinstance(event, TaskRunning):
-        holder = trial.holder(event.upid)
-        if holder not in (None, record.op_id):
-            # Two operations that claim one task would both be judged by one effect.
+    """Take the step of an operation or of its request, if everything allows it."""
+    event, op_id = record.event, record.op_id
+    before, asked, claimed = trial.op(op_id), trial.request(op_id), trial.claim(op_id)
+    op, request, claim = journal_standing.step(record, before, asked, claimed)
+    match event:
+        case TaskRunning(upid=upid):
+            _require_free_task(trial, upid, op_id)
+        case Started(intent=intent):
+            _require_as_accepted(intent, before, asked, op_id)
+            if claim is not None:
+                _require_sole_holder(trial, claim.idempotency_key, op_id)
+        case Failed(reason=Reason.VETOED):
+            if request is None or request.view.state is not RequestState.VETOED:
+                raise IllegalTransition(what="nobody vetoed it", where=f"operation {op_id}")
+        case _:
+            _require_by_gate(trial, record, before, asked)
+    if op is not None and op is not before:
+        trial.standings.ops[op_id] = op
+    if request is not None and request is not asked:
+        trial.standings.requests[op_id] = request
+    if claim is not None and claim != claimed:
+        trial.standings.claims[op_id] = claim
+        trial.note(claim)
+
+
+def _require_by_gate(trial: _Layer, record: Record, before: Placed | None, asked: PlacedRequest | None) -> None:
+    """What the gate's own events need."""
+    event, op_id = record.event, record.op_id
+    match event:
+        case Requested(request=wanted):
+            if (user := trial.user(wanted.nonce)) is not None:
+                raise IllegalTransition(what=f"its nonce was used by request {user}", where=f"request {op_id}")
+            _require_sole_holder(trial, wanted.idempotency_key, op_id)
+        case Accepted():
+            _require_as_asked(event, asked, op_id)
+            _require_sole_holder(trial, event.idempotency_key, op_id)
+        case Vetoed() if before is not None and before.view.state is not OpState.ACCEPTED:
+            state = before.view.state
+            raise IllegalTransition(what=f"it is {state} already: a veto is too late", where=f"operation {op_id}")
+        case _:
+            pass
+
+
+def _require_free_task(trial: _Layer, upid: str, op_id: OpId) -> None:
+    holder = trial.holder(upid)
+    if holder not in (None, op_id):
+        # Two operations that claim one task would both be judged by one effect.
+        raise IllegalTransition(what=f"task {upid} belongs to operation {holder} already", where=f"operation {op_id}")
+    trial.upids[upid] = op_id
+
+
+def _require_sole_holder(trial: _Layer, key: str, op_id: OpId) -> None:
+    others = sorted(other for other, held in trial.holding(key).items() if held and other != op_id)
+    if others:
+        raise IllegalTransition(
+            what=f"its idempotency key is held by request {', '.join(others)}", where=f"request {op_id}"
+        )
+
+
+def _require_as_asked(event: Accepted, asked: PlacedRequest | None, op_id: OpId) -> None:
+    """What is accepted is what people signed."""
+    if asked is None:
+        raise IllegalTransition(what="nobody asked for what was accepted", where=f"operation {op_id}")
+    wanted, intent = asked.view.request, event.intent
+    pairs = (
+        ("nonce", event.nonce, wanted.nonce),
+        ("idempotency key", event.idempotency_key, wanted.idempotency_key),
+        ("payload", event.payload, asked.view.payload_sha256),
+        ("kind", intent.kind.value, wanted.kind),
+        ("guest", f"{intent.type}/{intent.vmid}", f"{wanted.target.type}/{wanted.target.vmid}"),
+        ("deadline", max(event.execute_by_ms, wanted.execute_by_ms), wanted.execute_by_ms),
+        ("sort: people sign one-shots", intent.one_shot, True),
+    )
+    for name, given, signed in pairs:
+        if given != signed:
+            raise IllegalTransition(what=f"what was accepted is not what was signed: its {name}", where=f"op {op_id}")
+
+
+def _require_as_accepted(intent: Intent, before: Placed | None, asked: PlacedRequest | None, op_id: OpId) -> None:
+    """What people sign passes the gate before it starts, and starts as what it was accepted as."""
+    if before is None:
+        if intent.one_shot or asked is not None:
+            raise IllegalTransition(what="a one-shot starts only once it was accepted", where=f"operation {op_id}")
+        return
+    kept = before.view.intent
+    if (intent.kind, intent.type, intent.vmid, intent.one_shot) != (kept.kind, kept.type, kept.vmid, kept.one_shot):
+        raise IllegalTransition(what="what starts is not what was accepted", where=f"operation {op_id}")
+
+
+def _require_whole(trial: _Layer) -> None:
+    """A veto that would leave its operation to be carried out is no veto."""
+    for record, _ in trial.lines:
+        op = trial.op(record.op_id) if isinstance(record.event, Vetoed) else None
+        if op is not None and op.view.state is OpState.ACCEPTED:
             raise IllegalTransition(
-                what=f"task {event.upid} belongs to operation {holder} already", where=f"operation {record.op_id}"
+                what="a veto of what was accepted ends the operation in the same append",
+                where=f"operation {record.op_id}",
             )
-        trial.upids[event.upid] = record.op_id
-    trial.ops[record.op_id] = Placed(first_seq=placed.first_seq if placed else record.seq, view=view)
 
 
 def _require_sound(draft: Draft) -> None:
     """Check what a draft alone can tell."""
     require(draft.record_id, "a record has an id")
-    if isinstance(draft.event, OpEvent):
-        require(draft.op_id, "an event of an operation names it")
+    if isinstance(draft.event, OpEvent | GateEvent):
+        require(draft.op_id, "an event of an operation or a request names it")
     else:
         require(not draft.op_id, "a system event belongs to no operation")
         require(not isinstance(draft.event, EpochTaken), "an epoch is taken by take_epoch, not by an append")
@@ -189,6 +331,8 @@ def _require_sound(draft: Draft) -> None:
     match draft.event:
         case Accepted(intent=intent) | Started(intent=intent):
             vmid = intent.vmid
+        case Requested(request=request):
+            vmid = request.target.vmid
         case Adopted(vmid=vmid) | Released(vmid=vmid):
             pass
         case _:

@@ -1,8 +1,10 @@
 """Ports that cannot change anything. Commands that only look are given these, so they cannot do more by mistake."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from trueup.model.errors import InvariantBroken, NotSent
+from trueup.model.gate import RequestState, RequestView
 from trueup.model.guests import Backup, ResourceRow, Snapshot
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
 from trueup.model.ops import Draft, EpochTaken, OpState, OpView, Record
@@ -90,6 +92,14 @@ class LookingJournal:
         """Refuse. Raises InvariantBroken, always."""
         raise InvariantBroken(what=f"{len(drafts)} records of epoch {epoch} were not written: this command only looks")
 
+    def lead_until(self) -> float:
+        """Never: this command only looks."""
+        return -math.inf
+
+    async def led(self) -> None:
+        """Refuse. Raises InvariantBroken, always."""
+        raise InvariantBroken(what="nothing is led: this command only looks")
+
     async def close(self) -> None:
         """Whoever opened the reader closes it."""
 
@@ -122,6 +132,38 @@ class LookingJournal:
     async def records(self, *, op_id: OpId | None = None, after_seq: int = 0, limit: int = 0) -> tuple[Record, ...]:
         """See `trueup.ports.JournalReader`."""
         return await self._reader.records(op_id=op_id, after_seq=after_seq, limit=limit) if self._reader else ()
+
+    async def request(self, request_id: OpId) -> RequestView | None:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.request(request_id) if self._reader else None
+
+    async def requests(self, *, state: RequestState | None = None, limit: int = 0) -> tuple[RequestView, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.requests(state=state, limit=limit) if self._reader else ()
+
+    async def request_of_nonce(self, nonce: str) -> RequestView | None:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.request_of_nonce(nonce) if self._reader else None
+
+    async def requests_of_key(self, idempotency_key: str) -> tuple[RequestView, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.requests_of_key(idempotency_key) if self._reader else ()
+
+    async def one_shots_since(self, since_ms: int) -> tuple[OpView, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.one_shots_since(since_ms) if self._reader else ()
+
+    async def standing_fences(self) -> tuple[OpView, ...]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.standing_fences() if self._reader else ()
+
+    async def labels(self) -> dict[Vmid, Mapping[str, str]]:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.labels() if self._reader else {}
+
+    async def newest_ms(self) -> int:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.newest_ms() if self._reader else 0
 
     async def claimed_upids(self, candidates: frozenset[str]) -> frozenset[str]:
         """See `trueup.ports.JournalReader`."""

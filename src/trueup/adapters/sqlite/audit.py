@@ -5,37 +5,21 @@ journal is never mended in silence: the first bad record is named, and the reade
 """
 
 import contextlib
-import hashlib
+import json
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from trueup.adapters.journal_admission import Placed
-from trueup.adapters.sqlite import file, tables
-from trueup.core import codec, lifecycle
+from trueup.adapters.journal_standing import Placed, PlacedRequest, Standings
+from trueup.adapters.sqlite import file, gate_tables, tables
+from trueup.adapters.sqlite.replay import Replay, Rows, fingerprint, rows_of
+from trueup.core import codec
 from trueup.model.errors import Corrupt, TrueupError
-from trueup.model.ids import OpId, TokenId, Vmid
-from trueup.model.ops import (
-    Acknowledged,
-    Adopted,
-    Doubted,
-    EpochTaken,
-    Gap,
-    OpEvent,
-    OpState,
-    OpView,
-    Paused,
-    Pruned,
-    Record,
-    Released,
-    Resumed,
-    TaskRunning,
-    TokenPlanned,
-    TokenRetired,
-)
+from trueup.model.ids import OpId
+from trueup.model.ops import Gap, OpState, Pruned, Record
 
 VERIFY_ALL_UP_TO: Final = 100_000
 """Records up to which a writer verifies all of the journal when it opens it: about two seconds."""
@@ -45,8 +29,6 @@ VERIFY_TAIL: Final = 10_000
 
 REBUILD_BATCH: Final = 2_000
 """Records that a rebuild works through at once."""
-
-_OP_COLUMNS: Final = "first_seq, op_id, state, vmid, kind, reason, upid, started_at_ms, ended_at_ms, view"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,81 +61,6 @@ class Stats:
     epochs: int
 
 
-@dataclass(slots=True)
-class _Replay:
-    """What the records add up to. Ended operations are kept as a fingerprint only, to save memory."""
-
-    open_ops: dict[OpId, Placed] = field(default_factory=dict[OpId, Placed])
-    ended: dict[OpId, tuple[int, bytes]] = field(default_factory=dict[OpId, tuple[int, bytes]])
-    upids: dict[str, str] = field(default_factory=dict[str, str])
-    epochs: list[EpochTaken] = field(default_factory=list[EpochTaken])
-    planned: set[TokenId] = field(default_factory=set[TokenId])
-    retired: set[TokenId] = field(default_factory=set[TokenId])
-    adopted: dict[Vmid, str] = field(default_factory=dict[Vmid, str])
-    paused: set[str] = field(default_factory=set[str])
-    doubts: set[str] = field(default_factory=set[str])
-    gaps: dict[int, Gap] = field(default_factory=dict[int, Gap])
-    records: int = 0
-
-    def add(self, record: Record, connection: sqlite3.Connection) -> None:
-        """Add one record; `connection` serves operations that had ended and go on."""
-        event = record.event
-        self.records += 1
-        match event:
-            case Pruned() | Doubted() | Acknowledged():
-                self._add_upkeep(event)
-            case EpochTaken():
-                self.epochs.append(event)
-            case TokenPlanned():
-                self.planned.add(event.token)
-            case TokenRetired():
-                self.retired.add(event.token)
-            case Adopted():
-                self.adopted[event.vmid] = event.uid
-            case Released():
-                if self.adopted.get(event.vmid) == event.uid:
-                    del self.adopted[event.vmid]
-            case Paused():
-                self.paused |= set(event.guests) or {tables.ALL_GUESTS}
-            case Resumed():
-                self.paused -= set(event.guests) or self.paused
-            case _:
-                self._add_op(record, event, connection)
-
-    def _add_upkeep(self, event: Pruned | Doubted | Acknowledged) -> None:
-        match event:
-            case Pruned():
-                self.gaps |= {gap.first_seq: gap for gap in event.gaps}
-            case Doubted():
-                self.doubts.add(event.what)
-            case Acknowledged():
-                self.doubts.clear()
-
-    def _add_op(self, record: Record, event: OpEvent, connection: sqlite3.Connection) -> None:
-        placed = self.open_ops.get(record.op_id)
-        if placed is None and record.op_id in self.ended:
-            first_seq, _ = self.ended.pop(record.op_id)
-            placed = _fold_of(connection, record.op_id, first_seq, record.seq)
-        view = lifecycle.step(placed.view if placed else None, record)
-        placed = Placed(first_seq=placed.first_seq if placed else record.seq, view=view)
-        if isinstance(event, TaskRunning):
-            self.upids.setdefault(event.upid, record.op_id)
-        if view.state in lifecycle.TERMINAL:
-            self.open_ops.pop(record.op_id, None)
-            self.ended[record.op_id] = (placed.first_seq, _fingerprint(tables.op_row(placed)))
-        else:
-            self.open_ops[record.op_id] = placed
-
-    def tokens(self) -> tuple[frozenset[TokenId], frozenset[TokenId]]:
-        """Return the incarnation tokens as `tables.tokens` does."""
-        return frozenset(self.planned), frozenset(self.planned & self.retired)
-
-    def op_fingerprints(self) -> dict[OpId, tuple[int, bytes]]:
-        """Every operation's place and the fingerprint of its row."""
-        opened = {op_id: (p.first_seq, _fingerprint(tables.op_row(p))) for op_id, p in self.open_ops.items()}
-        return self.ended | opened
-
-
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Verify a journal that is about to be written, all of it or its end; raises Corrupt.
 
@@ -184,12 +91,12 @@ def examine(connection: sqlite3.Connection, path: Path) -> Verification:
 
 def examine_open(connection: sqlite3.Connection, path: Path) -> Verification:
     """Verify everything within the transaction that is open. Damage is not raised but told."""
-    replay = _Replay()
+    replay = Replay()
     end = codec.Head()
     try:
         with file.mapped(path):
             for record in _chain(connection, end):
-                replay.add(record, connection)
+                replay.add(record, partial(_stood, connection))
                 end = codec.Head(seq=record.seq, epoch=record.epoch, hash=record.hash)
             _compare_head(tables.head(connection), end)
             return _sound(end, replay.records, _told(path, partial(_difference, connection, replay)))
@@ -289,13 +196,11 @@ def _derive_gaps(connection: sqlite3.Connection) -> None:
 
 
 def _derive_batch(connection: sqlite3.Connection, batch: list[Record]) -> None:
-    ops = tables.placed(connection, {record.op_id for record in batch if record.op_id})
+    standings = Standings()
+    tables.standing(connection, {record.op_id for record in batch if record.op_id}, standings)
     for record in batch:
-        if record.op_id:
-            before = ops.get(record.op_id)
-            view = lifecycle.step(before.view if before else None, record)
-            ops[record.op_id] = Placed(first_seq=before.first_seq if before else record.seq, view=view)
-    tables.derive(connection, batch, ops)
+        standings.add(record)
+    tables.derive(connection, batch, standings)
 
 
 def _examine_tail(connection: sqlite3.Connection, path: Path, head: codec.Head) -> Verification:
@@ -315,7 +220,7 @@ def _examine_tail(connection: sqlite3.Connection, path: Path, head: codec.Head) 
                 end = codec.Head(seq=record.seq, epoch=record.epoch, hash=record.hash)
                 count += 1
             _compare_head(head, end)
-            return _sound(end, count, _open_ops_difference(connection))
+            return _sound(end, count, _open_difference(connection))
     except TrueupError as error:
         return _bad(end, count, error)
 
@@ -358,7 +263,7 @@ def _compare_head(head: codec.Head, end: codec.Head) -> None:
         raise Corrupt(what="the journal's head is not its last record", first_bad=end.seq)
 
 
-def _difference(connection: sqlite3.Connection, replay: _Replay) -> str:
+def _difference(connection: sqlite3.Connection, replay: Replay) -> str:
     """Return in what the tables differ from the records; '' = in nothing."""
     if file.schema_of(connection) != file.expected_schema():
         return "the schema is not the one that trueup made"
@@ -373,44 +278,82 @@ def _difference(connection: sqlite3.Connection, replay: _Replay) -> str:
             ("paused", tables.paused(connection) == frozenset(replay.paused)),
             ("doubts", tables.doubts(connection) == tuple(sorted(replay.doubts))),
             ("gaps", tables.gaps(connection) == replay.gaps),
+            ("newest", gate_tables.newest_ms(connection) == replay.newest_ms),
+            ("adopted", gate_tables.labels(connection) == replay.labels),
         )
         for table, equal in checks:
             if not equal:
                 return f"the table {table} differs from the records"
-        if difference := _ops_difference(connection, replay.op_fingerprints()):
+        if difference := _rows_difference(connection, replay.rows()):
             return difference
     report: str = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     return "" if report == "ok" else f"SQLite finds: {report}"
 
 
-def _ops_difference(connection: sqlite3.Connection, expected: dict[OpId, tuple[int, bytes]]) -> str:
-    """Compare every operation's row with what its records add up to."""
-    for row in connection.execute(f"SELECT {_OP_COLUMNS} FROM ops NOT INDEXED ORDER BY first_seq"):  # noqa: S608
-        again = _as_written_now(row)
-        if again[:9] != row[:9] or expected.pop(OpId(row[1]), None) != (row[0], _fingerprint(again)):
-            return f"operation {row[1]} differs from its records"
-    for op_id in expected:
-        return f"operation {op_id} is missing from its table"
+def _rows_difference(connection: sqlite3.Connection, expected: Mapping[OpId, Rows], only: OpId | None = None) -> str:
+    """Compare the rows of every id, or of one, with what its records add up to; '' = they are the same."""
+    for place, (table, name, column, again) in enumerate(_TABLES):
+        wanted = {op_id: rows[place] for op_id, rows in expected.items() if rows[place] is not None}
+        where, values = (f" WHERE {column} = json_extract(?, '$')", (json.dumps(only),)) if only else ("", ())
+        for row in connection.execute(f"SELECT {_COLUMNS[table]} FROM {table}{where}", values):  # noqa: S608
+            row_id = OpId(row[_COLUMNS[table].split(", ").index(column)])
+            # Written anew, since a field that came later is not in an older row, but has its default.
+            now = again(row)
+            if now[:-1] != row[:-1] or wanted.pop(row_id, None) != fingerprint(now):
+                return f"{name} {row_id} differs from its records"
+        for op_id in wanted:
+            return f"{name} {op_id} is missing from its table"
     return ""
 
 
-def _open_ops_difference(connection: sqlite3.Connection) -> str:
-    """Compare the open operations with their records."""
-    rows = connection.execute(
-        f"SELECT {_OP_COLUMNS} FROM ops WHERE state IN ('started', 'task_running') UNION ALL"  # noqa: S608
-        f" SELECT {_OP_COLUMNS} FROM ops WHERE state = 'accepted'"
-    )
-    for row in rows.fetchall():
-        again = _as_written_now(row)
-        expected = tables.op_row(_fold_of(connection, OpId(row[1]), row[0], codec.INT_MAX))
-        if again[:9] != row[:9] or again != expected:
-            return f"operation {row[1]} differs from its records"
-    return ""
-
-
-def _as_written_now(row: tables.OpRow) -> tables.OpRow:
-    """Write a row's view anew: a field that came later is not in an older row, but has its default."""
+def _op_again(row: tables.OpRow) -> tuple[object, ...]:
     return tables.op_row(Placed(first_seq=row[0], view=tables.view_of(row[9])))
+
+
+def _request_again(row: gate_tables.RequestRow) -> tuple[object, ...]:
+    return gate_tables.request_row(PlacedRequest(first_seq=row[0], view=gate_tables.view_of(row[3])))
+
+
+def _claim_again(row: gate_tables.ClaimRow) -> tuple[object, ...]:
+    return row
+
+
+_COLUMNS: Final = {
+    "ops": "first_seq, op_id, state, vmid, kind, reason, upid, started_at_ms, ended_at_ms, view",
+    "requests": "first_seq, request_id, state, view",
+    "claims": "op_id, nonce, idempotency_key, held, started_at_ms",
+}
+_TABLES: Final[tuple[tuple[str, str, str, Callable[..., tuple[object, ...]]], ...]] = (
+    ("ops", "operation", "op_id", _op_again),
+    ("requests", "request", "request_id", _request_again),
+    ("claims", "the claim of request", "op_id", _claim_again),
+)
+"""In the order of `replay.Rows`: the table, what a row is, its id, and how it would be written now."""
+
+
+def _open_difference(connection: sqlite3.Connection) -> str:
+    """Compare the open operations and requests with their records."""
+    ids = connection.execute(
+        "SELECT op_id FROM ops WHERE state IN ('started', 'task_running') UNION"
+        " SELECT op_id FROM ops WHERE state = 'accepted' UNION"
+        " SELECT request_id FROM requests WHERE state = 'pending'"
+    ).fetchall()
+    for (op_id,) in ids:
+        stands = _stood(connection, op_id, codec.INT_MAX)
+        if difference := _rows_difference(connection, {op_id: rows_of(stands, op_id)}, op_id):
+            return difference
+    return ""
+
+
+def _stood(connection: sqlite3.Connection, op_id: OpId, before: int) -> Standings:
+    """What stood for one id before the record at `before`; raises Corrupt if none of its records can be found."""
+    found = Standings()
+    for record in tables.records(connection, op_id, 0, 0):
+        if record.seq < before:
+            found.add(record)
+    if not found.ids():
+        raise Corrupt(what=f"the records of operation {op_id} cannot be found", first_bad=0)
+    return found
 
 
 def _told(path: Path, compare: Callable[[], str]) -> str:
@@ -420,21 +363,6 @@ def _told(path: Path, compare: Callable[[], str]) -> str:
             return compare()
     except Corrupt as error:
         return error.what
-
-
-def _fold_of(connection: sqlite3.Connection, op_id: OpId, first_seq: int, before: int) -> Placed:
-    """Return an operation as it stood before the record at `before`."""
-    view: OpView | None = None
-    for record in tables.records(connection, op_id, first_seq - 1, 0):
-        if record.seq < before:
-            view = lifecycle.step(view, record)
-    if view is None:
-        raise Corrupt(what=f"the records of operation {op_id} cannot be found", first_bad=first_seq)
-    return Placed(first_seq=first_seq, view=view)
-
-
-def _fingerprint(row: tables.OpRow) -> bytes:
-    return hashlib.sha256(repr(row[:9]).encode() + row[9]).digest()[:16]
 
 
 def _sound(end: codec.Head, count: int, what: str) -> Verification:

@@ -1,5 +1,7 @@
 """`ports.Journal` over one SQLite file: a store that writes, and a reader beside it."""
 
+import asyncio
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -47,6 +49,14 @@ class SqliteJournal(Reader):
     def head(self) -> codec.Head:
         """Where the chain ended after the last commit; keep it outside too, since a chain hides a cut tail."""
         return self._store.head
+
+    def lead_until(self) -> float:
+        """For ever: the lock is held for life."""
+        return math.inf
+
+    async def led(self) -> None:
+        """See `ports.Journal`: nobody takes the lock away; an append that fails says so itself."""
+        await asyncio.Event().wait()
 
     async def take_epoch(self, *, holder: str, token: TokenId, record_id: str, at_ms: int) -> Epoch:
         """See `ports.Journal`. Raises JournalFailed."""

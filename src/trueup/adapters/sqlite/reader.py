@@ -6,13 +6,14 @@ the coroutine, for the simulation, which knows no threads.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from trueup.adapters.sqlite import file, tables
+from trueup.adapters.sqlite import file, gate_tables, tables
 from trueup.model.errors import JournalFailed
+from trueup.model.gate import RequestState, RequestView
 from trueup.model.ids import OpId, TokenId, Vmid
 from trueup.model.ops import EpochTaken, OpState, OpView, Record
 
@@ -101,6 +102,39 @@ class Reader:
     async def records(self, *, op_id: OpId | None = None, after_seq: int = 0, limit: int = 0) -> tuple[Record, ...]:
         """See `ports.JournalReader`; each record is verified by its own hash."""
         return await self._ask(lambda connection: tables.records(connection, op_id, after_seq, limit))
+
+    async def request(self, request_id: OpId) -> RequestView | None:
+        """See `ports.JournalReader`."""
+        found = await self._ask(lambda connection: gate_tables.placed(connection, (request_id,)))
+        return found[request_id].view if request_id in found else None
+
+    async def requests(self, *, state: RequestState | None = None, limit: int = 0) -> tuple[RequestView, ...]:
+        """See `ports.JournalReader`."""
+        return await self._ask(lambda connection: gate_tables.requests(connection, state, limit))
+
+    async def request_of_nonce(self, nonce: str) -> RequestView | None:
+        """See `ports.JournalReader`."""
+        return await self._ask(lambda connection: gate_tables.request_of_nonce(connection, nonce))
+
+    async def requests_of_key(self, idempotency_key: str) -> tuple[RequestView, ...]:
+        """See `ports.JournalReader`."""
+        return await self._ask(lambda connection: gate_tables.requests_of_key(connection, idempotency_key))
+
+    async def one_shots_since(self, since_ms: int) -> tuple[OpView, ...]:
+        """See `ports.JournalReader`; those that were accepted but never started are not among them."""
+        return await self._ask(lambda connection: tables.one_shots_since(connection, since_ms))
+
+    async def standing_fences(self) -> tuple[OpView, ...]:
+        """See `ports.JournalReader`."""
+        return await self._ask(tables.standing_fences)
+
+    async def labels(self) -> dict[Vmid, Mapping[str, str]]:
+        """See `ports.JournalReader`."""
+        return await self._ask(gate_tables.labels)
+
+    async def newest_ms(self) -> int:
+        """See `ports.JournalReader`."""
+        return await self._ask(gate_tables.newest_ms)
 
     async def claimed_upids(self, candidates: frozenset[str]) -> frozenset[str]:
         """See `ports.JournalReader`; a UPID is held by the operation whose `TaskRunning` names it."""

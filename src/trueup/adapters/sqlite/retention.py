@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from trueup.adapters.journal_standing import Standings
 from trueup.adapters.sqlite import audit, file, tables
 from trueup.adapters.sqlite.store import Store
 from trueup.core import codec
@@ -107,7 +108,7 @@ def _append(
         lines.append((record, line))
     require(tables.move_head(connection, head, after), "the head is ours within this transaction")
     tables.add_records(connection, lines)
-    tables.derive(connection, [record for record, _ in lines], {})
+    tables.derive(connection, [record for record, _ in lines], Standings())
 
 
 def _removable(connection: sqlite3.Connection, before_ms: int) -> _Removable:

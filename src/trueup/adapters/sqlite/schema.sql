@@ -46,6 +46,27 @@ CREATE INDEX ops_accepted ON ops (first_seq) WHERE state = 'accepted';
 CREATE INDEX ops_presumed ON ops (ended_at_ms) WHERE reason = 'presumed_not_started';
 CREATE INDEX ops_without_task ON ops (ended_at_ms) WHERE upid = '' AND ended_at_ms > 0;
 CREATE INDEX ops_of_guest ON ops (vmid);
+CREATE INDEX ops_fenced ON ops (first_seq) WHERE kind = 'destroy' AND reason = 'not_started';
+
+-- Derived: each request as its records add up, and what it has taken: its nonce for good, its idempotency key while it
+-- is held. started_at_ms is when its operation was started, 0 = never. op_id is that of both.
+CREATE TABLE requests (
+  first_seq INTEGER PRIMARY KEY,
+  request_id TEXT NOT NULL UNIQUE,
+  state TEXT NOT NULL,
+  view BLOB NOT NULL
+) STRICT;
+CREATE INDEX requests_in_state ON requests (state);
+CREATE TABLE claims (
+  op_id TEXT PRIMARY KEY,
+  nonce TEXT NOT NULL,
+  idempotency_key TEXT NOT NULL,
+  held INTEGER NOT NULL,
+  started_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX claims_of_nonce ON claims (nonce);
+CREATE INDEX claims_of_key ON claims (idempotency_key);
+CREATE INDEX claims_started ON claims (started_at_ms) WHERE started_at_ms > 0;
 
 -- Derived from the records that say what was pruned: each stretch of records that is gone, what its first record named
 -- as the hash before it, and the hash and epoch of its last one, which the next record follows.
@@ -63,7 +84,8 @@ CREATE TABLE upids (
   op_id TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Derived: agents that took over; incarnation tokens; guests known as ours; paused guests ('*' = all).
+-- Derived: agents that took over; incarnation tokens; guests known as ours, with the labels last applied as JSON; paused
+-- guests ('*' = all); the newest instant of any record.
 CREATE TABLE epochs (
   epoch INTEGER PRIMARY KEY,
   holder TEXT NOT NULL,
@@ -76,11 +98,16 @@ CREATE TABLE tokens (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE adopted (
   vmid INTEGER PRIMARY KEY,
-  uid TEXT NOT NULL
+  uid TEXT NOT NULL,
+  labels TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE TABLE paused (
   guest TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE newest (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  at_ms INTEGER NOT NULL
+) STRICT;
 
 -- Derived: why the journal may not know all that was done, as long as nobody acknowledged it.
 CREATE TABLE doubts (

@@ -20,11 +20,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
-from trueup.adapters.journal_admission import Append, Group, Placed, admit
+from trueup.adapters.journal_admission import Append, Group, admit
+from trueup.adapters.journal_standing import Standings
 from trueup.adapters.sqlite import audit, file, tables
 from trueup.adapters.sqlite.in_use import InUse
 from trueup.adapters.sqlite.lock import WriterLock
-from trueup.core import codec, lifecycle
+from trueup.core import codec
 from trueup.model.errors import Corrupt, JournalBusy, JournalFailed, Stale, TrueupError, require
 from trueup.model.ids import Epoch, OpId
 from trueup.model.ops import Draft, EpochTaken, Record
@@ -44,7 +45,8 @@ class Store:
         self._lock = lock
         self._connection = connection
         self._head = head
-        self._ops: dict[OpId, Placed] = {}  # the open ones; ended operations are read again if they are spoken of
+        self._open = Standings()  # what is not over; the others are read again if they are spoken of
+        self._met = Standings()  # what the group under way has found
         self._failure: JournalFailed | None = None
         self._sync_failed = False
         self._files = InUse(path)
@@ -118,7 +120,7 @@ class Store:
             JournalFailed: not durable, or the journal failed before.
         """
         self._require_usable()
-        self._ops.clear()
+        self._open.clear()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._head = tables.head(self._connection)  # whoever wrote before: from here on it is ours
@@ -129,7 +131,7 @@ class Store:
             filled = Draft(record_id=draft.record_id, at_ms=draft.at_ms, op_id=OpId(""), event=event)
             record, line = codec.seal(self._head, epoch, filled, codec.encode_event(event))
             after = codec.Head(seq=record.seq, epoch=epoch, hash=record.hash)
-            group = Group(head=after, lines=((record, line),), ops={}, verdicts=((record,),))
+            group = Group(head=after, lines=((record, line),), standings=Standings(), verdicts=((record,),))
             self._write(group)
         except BaseException as error:
             raise self._not_begun(error) from error
@@ -144,7 +146,7 @@ class Store:
             JournalFailed: not durable, or the journal failed before.
         """
         self._require_usable()
-        self._ops.clear()
+        self._open.clear()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             result = work(self._connection, tables.head(self._connection))
@@ -173,7 +175,9 @@ class Store:
         if tables.head(connection) != self._head:
             connection.execute("ROLLBACK")
             return (self._stale(),) * len(appends)
-        group = admit(self._head, tables.known(connection, appends, self._ops), appends)
+        known = tables.known(connection, appends, self._open)
+        group = admit(self._head, known, appends)
+        self._met = known.standings
         if not group.lines:
             connection.execute("ROLLBACK")
         elif not self._write(group):
@@ -186,7 +190,7 @@ class Store:
         if not tables.move_head(self._connection, self._head, group.head):
             return False
         tables.add_records(self._connection, group.lines)
-        tables.derive(self._connection, [record for record, _ in group.lines], group.ops)
+        tables.derive(self._connection, [record for record, _ in group.lines], group.standings)
         return True
 
     def _commit(self, group: Group) -> None:
@@ -199,7 +203,7 @@ class Store:
 
     def _settle_unknown(self, error: sqlite3.Error, group: Group) -> None:
         """After a COMMIT without a clear answer: return if the group is there, else raise."""
-        self._ops.clear()
+        self._open.clear()
         failure = self._fail(error)
         if self._sync_failed:
             self._roll_back()
@@ -220,16 +224,17 @@ class Store:
 
     def _remember(self, group: Group) -> None:
         self._head = group.head
-        for op_id, placed in group.ops.items():
-            if placed.view.state in lifecycle.TERMINAL:
-                self._ops.pop(op_id, None)
-            else:
-                self._ops[op_id] = placed
+        met, self._met = self._met, Standings()
+        for standings in (met, group.standings):  # first all that stands for an id, then what has changed of it
+            self._open.absorb(standings)
+        for op_id in met.ids() | group.standings.ids():
+            if not self._open.is_open(op_id):
+                self._open.forget(op_id)
 
     def _not_begun(self, error: BaseException) -> BaseException:
         """Roll back after an error before COMMIT, and return what the caller hears of it."""
         self._roll_back()
-        self._ops.clear()
+        self._open.clear()
         if isinstance(error, file.Foreign):
             return self._fail(error)
         if isinstance(error, Corrupt):

@@ -9,19 +9,22 @@ command line, say) is merely not found.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Final
 
 import msgspec
 
-from trueup.adapters.journal_admission import Append, Known, Placed
+from trueup.adapters.journal_admission import Append, Asked, Known
+from trueup.adapters.journal_standing import Placed, Standings
+from trueup.adapters.sqlite import gate_tables
 from trueup.core import codec
 from trueup.model.errors import Corrupt
 from trueup.model.ids import Epoch, OpId, TokenId, Vmid
 from trueup.model.ops import (
     Acknowledged,
     Adopted,
+    Denied,
     Doubted,
     EpochTaken,
     Gap,
@@ -38,15 +41,15 @@ from trueup.model.ops import (
     TokenRetired,
 )
 
-DERIVED_VERSION: Final = 1
-"""Raised whenever `OpView`, `lifecycle.step` or a rule below changes what a record adds up to."""
+DERIVED_VERSION: Final = 2
+"""Raised whenever a view, a step of `core` or a rule below changes what a record adds up to."""
 
-DERIVED: Final = ("ops", "upids", "epochs", "tokens", "adopted", "paused", "doubts")
+DERIVED: Final = ("ops", "requests", "claims", "upids", "epochs", "tokens", "adopted", "paused", "doubts", "newest")
 
 ALL_GUESTS: Final = "*"
 """The name that stands for every guest among the paused ones."""
 
-REBUILD: Final = "the records are sound: `trueup journal rebuild` makes the tables anew from them"
+REBUILD: Final = gate_tables.REBUILD
 
 OpRow = tuple[int, str, str, int, str, str, str, int, int, bytes]
 
@@ -81,23 +84,26 @@ def move_head(connection: sqlite3.Connection, before: codec.Head, after: codec.H
     return cursor.rowcount == 1
 
 
-def derive(connection: sqlite3.Connection, records: Sequence[Record], ops: Mapping[OpId, Placed]) -> None:
-    """Bring the derived tables up to date with these records; `ops` are the operations as they stand after them."""
+def derive(connection: sqlite3.Connection, records: Sequence[Record], standings: Standings) -> None:
+    """Bring the derived tables up to date with these records; `standings` are what stands after them."""
     connection.executemany(
         "INSERT INTO ops (first_seq, op_id, state, vmid, kind, reason, upid, started_at_ms, ended_at_ms, view)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (first_seq) DO UPDATE SET state = excluded.state,"
         " vmid = excluded.vmid, kind = excluded.kind, reason = excluded.reason, upid = excluded.upid,"
         " started_at_ms = excluded.started_at_ms, ended_at_ms = excluded.ended_at_ms, view = excluded.view",
-        [op_row(placed) for placed in ops.values()],
+        [op_row(placed) for placed in standings.ops.values()],
     )
     # An operation may find its own task again after a contradiction; another's was refused.
     connection.executemany(
         "INSERT INTO upids (upid, op_id) VALUES (?, ?) ON CONFLICT (upid) DO NOTHING",
         [(record.event.upid, record.op_id) for record in records if isinstance(record.event, TaskRunning)],
     )
+    gate_tables.derive(connection, standings)
     for record in records:
         if isinstance(record.event, SystemEvent):
             _derive_system(connection, record.event)
+    if records:
+        gate_tables.note_instant(connection, max(record.at_ms for record in records))
 
 
 def _derive_system(connection: sqlite3.Connection, event: SystemEvent) -> None:
@@ -114,13 +120,8 @@ def _derive_system(connection: sqlite3.Connection, event: SystemEvent) -> None:
             connection.execute(
                 "INSERT INTO tokens VALUES (?, 0, 1) ON CONFLICT (token) DO UPDATE SET retired = 1", (event.token,)
             )
-        case Adopted():
-            connection.execute(
-                "INSERT INTO adopted VALUES (?, ?) ON CONFLICT (vmid) DO UPDATE SET uid = excluded.uid",
-                (event.vmid, event.uid),
-            )
-        case Released():
-            connection.execute("DELETE FROM adopted WHERE vmid = ? AND uid = ?", (event.vmid, event.uid))
+        case Adopted() | Released():
+            _derive_adoption(connection, event)
         case Paused():
             names = event.guests or (ALL_GUESTS,)
             connection.executemany("INSERT INTO paused VALUES (?) ON CONFLICT DO NOTHING", [(n,) for n in names])
@@ -130,6 +131,21 @@ def _derive_system(connection: sqlite3.Connection, event: SystemEvent) -> None:
             connection.executemany("DELETE FROM paused WHERE guest = ?", [(n,) for n in event.guests])
         case Pruned() | Doubted() | Acknowledged():
             _derive_upkeep(connection, event)
+        case Denied():
+            pass  # it is only told
+
+
+def _derive_adoption(connection: sqlite3.Connection, event: Adopted | Released) -> None:
+    """Apply one event about who is ours."""
+    match event:
+        case Adopted():
+            connection.execute(
+                "INSERT INTO adopted (vmid, uid, labels) VALUES (?, ?, ?)"
+                " ON CONFLICT (vmid) DO UPDATE SET uid = excluded.uid, labels = excluded.labels",
+                (event.vmid, event.uid, gate_tables.labels_text(event.labels)),
+            )
+        case Released():
+            connection.execute("DELETE FROM adopted WHERE vmid = ? AND uid = ?", (event.vmid, event.uid))
 
 
 def _derive_upkeep(connection: sqlite3.Connection, event: Pruned | Doubted | Acknowledged) -> None:
@@ -182,16 +198,31 @@ def head(connection: sqlite3.Connection) -> codec.Head:
             raise Corrupt(what="the journal is damaged: its head is gone", first_bad=0)
 
 
-def known(connection: sqlite3.Connection, appends: Sequence[Append], cached: Mapping[OpId, Placed]) -> Known:
-    """What the tables know of the things that these appends speak of; `cached` operations are not asked for again."""
-    drafts = [draft for append in appends for draft in append.drafts]
-    ids = _among(connection, _RECORDS_AMONG, [d.record_id for d in drafts])
-    upids = [d.event.upid for d in drafts if isinstance(d.event, TaskRunning)]
-    held = _among(connection, _UPIDS_AMONG, upids)
-    wanted = {d.op_id for d in drafts if d.op_id}
-    found = {op_id: cached[op_id] for op_id in wanted if op_id in cached}
-    found |= placed(connection, wanted - found.keys())
-    return Known(record_ids=frozenset(ids), ops=found, upids={upid: OpId(op_id) for upid, op_id in held.items()})
+def known(connection: sqlite3.Connection, appends: Sequence[Append], cached: Standings) -> Known:
+    """What the tables know of the things that these appends speak of; ids that are `cached` are not asked for again."""
+    asked = Asked.of(appends)
+    there = Standings()
+    for op_id in asked.op_ids:
+        there.take(op_id, cached)
+    standing(connection, asked.op_ids - there.ops.keys() - there.requests.keys(), there)
+    keys = asked.keys | {claim.idempotency_key for claim in there.claims.values()}
+    met = gate_tables.claims_met(connection, asked.nonces, keys)
+    held = _among(connection, _UPIDS_AMONG, asked.upids)
+    return Known(
+        record_ids=frozenset(_among(connection, _RECORDS_AMONG, asked.record_ids)),
+        standings=there,
+        upids={upid: OpId(op_id) for upid, op_id in held.items()},
+        claims=(*there.claims.values(), *met),
+    )
+
+
+def standing(connection: sqlite3.Connection, ids: Iterable[OpId], into: Standings) -> None:
+    """Add what stands for these ids."""
+    wanted = list(ids)
+    if wanted:
+        into.ops |= placed(connection, wanted)
+        into.requests |= gate_tables.placed(connection, wanted)
+        into.claims |= gate_tables.claims_of(connection, wanted)
 
 
 def placed(connection: sqlite3.Connection, op_ids: Iterable[OpId]) -> dict[OpId, Placed]:
@@ -241,6 +272,27 @@ def unaccounted_since(connection: sqlite3.Connection, since_ms: int) -> tuple[Op
         " ORDER BY ended_at_ms, first_seq"
     )
     return _views(connection, sql, (since_ms,))
+
+
+def one_shots_since(connection: sqlite3.Connection, since_ms: int) -> tuple[OpView, ...]:
+    """One-shots that were started at or after this instant, oldest start first."""
+    sql = (
+        "SELECT ops.view FROM claims JOIN ops ON ops.op_id = claims.op_id"
+        " WHERE claims.started_at_ms > 0 AND claims.started_at_ms >= ? ORDER BY claims.started_at_ms, ops.first_seq"
+    )
+    return _views(connection, sql, (since_ms,))
+
+
+def standing_fences(connection: sqlite3.Connection) -> tuple[OpView, ...]:
+    """Destroys that ended as never having arrived, whose fence must stand, oldest first."""
+    sql = "SELECT view FROM ops WHERE kind = 'destroy' AND reason = 'not_started' ORDER BY first_seq"
+    retired = frozenset(token for (token,) in connection.execute("SELECT token FROM tokens WHERE retired = 1"))
+    return tuple(view for view in _views(connection, sql, ()) if _is_fenced(view) and view.intent.token not in retired)
+
+
+def _is_fenced(view: OpView) -> bool:
+    """Whether a fence was raised, or is being raised again, on a guest that is there."""
+    return bool(view.fenced.digest) if view.fenced is not None else view.fencing is not None
 
 
 def ops(connection: sqlite3.Connection, state: OpState | None, vmid: Vmid | None, limit: int) -> tuple[OpView, ...]:
