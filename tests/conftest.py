@@ -4,6 +4,10 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from tests.postgres.plugin import database, postgres
+
+__all__ = ["database", "postgres"]
+
 settings.register_profile(
     "patient",
     deadline=None,

@@ -252,6 +252,22 @@ class Journal(JournalReader, Protocol):
         """
         ...
 
+    def lead_until(self) -> float:
+        """Until when nobody else may write this journal, on the monotonic clock (`Clock.monotonic`); never awaits.
+
+        No request leaves after it. Infinite where a lock is held for life; in the past once a lease was lost.
+        """
+        ...
+
+    async def led(self) -> None:
+        """Wait for as long as this writer may write; it never returns.
+
+        Raises:
+            Stale: another agent leads.
+            JournalFailed: the lease ran out, or the journal can no longer be written.
+        """
+        ...
+
     async def close(self) -> None:
         """Write what is queued and let go of the lock."""
         ...

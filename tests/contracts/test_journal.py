@@ -1,11 +1,10 @@
 """What every journal owes its caller, whatever it is made of: `ports.Journal` and `ports.JournalReader`.
 
-A new implementation joins `OPENERS`; what is special to one is tested beside it.
+A new implementation joins `opener`; what is special to one is tested beside it.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,26 @@ from hypothesis import strategies as st
 
 from tests.journal.samples import (
     TOKEN,
+    accepted,
     draft,
     epoch,
     failed,
-    intent,
     record_id,
+    requested,
     running,
+    sent,
+    signed,
     started,
     succeeded,
 )
+from trueup.adapters.postgres import PostgresJournal, parse
 from trueup.adapters.sqlite import open_journal
+from trueup.adapters.system import SystemClock
 from trueup.core import codec, lifecycle
 from trueup.model.errors import BadInput, IllegalTransition, InvariantBroken, JournalFailed, Stale
 from trueup.model.ids import Digest, Epoch, NodeName, OpId, TokenId, Vmid
-from trueup.model.limits import GROUP_RECORDS_MAX, RECORD_MAX_BYTES
+from trueup.model.limits import GROUP_RECORDS_MAX, LEASE_S, RECORD_MAX_BYTES
 from trueup.model.ops import (
-    Accepted,
     Adopted,
     Contradicted,
     EpochTaken,
@@ -49,15 +52,26 @@ from trueup.model.ops import (
 )
 from trueup.ports import Journal
 
-OPENERS = {"sqlite in a thread": open_journal, "sqlite inline": partial(open_journal, inline=True)}
-
-Opener = Callable[[Path], Journal]
+Opener = Callable[[Path], Awaitable[Journal]]
 Story = Callable[[Journal, Epoch], Awaitable[None]]
 
 
-@pytest.fixture(params=OPENERS)
+@pytest.fixture(params=["sqlite in a thread", "sqlite inline", "postgresql"])
 def opener(request) -> Opener:
-    return OPENERS[request.param]
+    """Opens the journal that belongs to a path: the same path, the same journal."""
+
+    async def sqlite(path: Path) -> Journal:
+        return open_journal(path, inline=request.param == "sqlite inline")
+
+    if request.param != "postgresql":
+        return sqlite
+    url = request.getfixturevalue("database")
+
+    async def postgresql(path: Path) -> Journal:
+        address = parse(url, path.parent.name)
+        return await PostgresJournal.open_for_work(address, holder="test", lease_s=LEASE_S, clock=SystemClock())
+
+    return postgresql
 
 
 @pytest.fixture
@@ -66,7 +80,7 @@ def tell(opener, tmp_path) -> Callable[[Story], None]:
 
     def run(story: Story) -> None:
         async def whole() -> None:
-            journal = opener(tmp_path / "journal.db")
+            journal = await opener(tmp_path / "journal.db")
             try:
                 await story(journal, await epoch(journal))
             finally:
@@ -75,11 +89,6 @@ def tell(opener, tmp_path) -> Callable[[Story], None]:
         asyncio.run(whole())
 
     return run
-
-
-def accepted(op: str, vmid: int = 101, at_ms: int = 100):
-    event = Accepted(intent=intent(vmid), execute_by_ms=9_000, nonce="n", idempotency_key="k", payload="p")
-    return draft(op, event, at_ms)
 
 
 def test_records_come_back_in_order_and_chained(tell):
@@ -148,7 +157,7 @@ def test_an_epoch_that_cannot_be_recorded_is_not_taken(tell):
 
 def test_nothing_is_appended_before_an_epoch_was_taken(opener, tmp_path):
     async def story():
-        journal = opener(tmp_path / "journal.db")
+        journal = await opener(tmp_path / "journal.db")
         with pytest.raises(Stale):
             await journal.append(Epoch(0), [started("a")])
         assert await journal.records() == ()
@@ -181,8 +190,8 @@ def test_an_append_is_written_whole_or_not_at_all(tell):
         [started("a"), succeeded("a"), failed("a")],
         [started("a"), succeeded("a"), draft("a", Contradicted(what="seen"))],
         [started("a"), running("a"), running("a", "UPID:other:")],
-        [accepted("a"), running("a")],
-        [accepted("a"), accepted("a")],
+        [*signed("a"), running("a")],
+        [*signed("a"), accepted("a")],
     ],
     ids=lambda drafts: "+".join(type(d.event).__name__ for d in drafts),
 )
@@ -273,13 +282,13 @@ def test_a_cancelled_caller_does_not_undo_its_append(tell):
 
 def test_what_is_in_flight_is_what_pve_may_have_received(tell):
     async def story(journal, e):
-        await journal.append(e, [accepted("signed", 101), started("sent", 102), started("task", 103), running("task")])
+        await journal.append(e, [*signed("signed", 101), started("sent", 102), started("task", 103), running("task")])
         await journal.append(e, [started("done", 104), succeeded("done"), started("bad", 105), failed("bad")])
         await journal.append(e, [draft("sent", UNRESOLVED)])
         assert [v.op_id for v in await journal.in_flight()] == ["sent", "task"]
         assert [v.op_id for v in await journal.accepted()] == ["signed"]
         assert (await journal.in_flight())[0].unresolved == UNRESOLVED
-        await journal.append(e, [draft("signed", started("").event)])
+        await journal.append(e, [sent("signed")])
         assert [v.op_id for v in await journal.in_flight()] == ["signed", "sent", "task"]
         assert await journal.accepted() == ()
 
@@ -318,8 +327,9 @@ def test_operations_are_listed_newest_first_by_state_and_guest(tell):
 def test_an_operation_is_what_its_records_add_up_to(tell):
     async def story(journal, e):
         steps = [
+            requested("a"),
             accepted("a"),
-            draft("a", started("").event, 200),
+            sent("a", at_ms=200),
             draft("a", Fencing(counter=2, digest=Digest("d1"))),
             draft("a", Fenced(digest=Digest("d2"))),
             draft("a", UNRESOLVED),
@@ -448,12 +458,12 @@ def test_drafts_that_only_a_mistake_can_make_are_refused(tell):
 
 def test_everything_is_there_after_closing_and_opening(opener, tmp_path):
     async def story():
-        journal = opener(tmp_path / "journal.db")
+        journal = await opener(tmp_path / "journal.db")
         e = await epoch(journal)
         await journal.append(e, [started("a"), running("a"), started("b", 102), draft("", Paused())])
         before = (await journal.records(), await journal.ops(), await journal.in_flight())
         await journal.close()
-        journal = opener(tmp_path / "journal.db")
+        journal = await opener(tmp_path / "journal.db")
         assert (await journal.records(), await journal.ops(), await journal.in_flight()) == before
         assert await journal.paused() == {"*"}
         later = await epoch(journal)
@@ -468,7 +478,7 @@ def test_everything_is_there_after_closing_and_opening(opener, tmp_path):
 
 def test_a_closed_journal_takes_and_says_nothing(opener, tmp_path):
     async def story():
-        journal = opener(tmp_path / "journal.db")
+        journal = await opener(tmp_path / "journal.db")
         e = await epoch(journal)
         under_way = [asyncio.create_task(journal.append(e, [started(f"op-{n}", 200 + n)])) for n in range(20)]
         await asyncio.sleep(0)
@@ -478,7 +488,7 @@ def test_a_closed_journal_takes_and_says_nothing(opener, tmp_path):
         for call in (journal.append(e, [started("late")]), epoch(journal), journal.records(), journal.in_flight()):
             with pytest.raises(JournalFailed, match="closed"):
                 await call
-        journal = opener(tmp_path / "journal.db")
+        journal = await opener(tmp_path / "journal.db")
         assert len(await journal.in_flight()) == 20
         await journal.close()
 
@@ -489,7 +499,7 @@ STEPS = st.lists(
     st.lists(
         st.tuples(
             st.sampled_from(["a", "b", "c"]),
-            st.sampled_from([accepted, started, running, succeeded, failed, "presumed", "contradicted", "fencing"]),
+            st.sampled_from([started, running, succeeded, failed, "presumed", "contradicted", "fencing"]),
         ),
         min_size=1,
         max_size=3,
@@ -513,7 +523,7 @@ def test_whatever_is_appended_the_operations_are_the_fold_of_what_was_taken(
     opener, tmp_path_factory, appends, together
 ):
     async def story():
-        journal = opener(tmp_path_factory.mktemp("property") / "journal.db")
+        journal = await opener(tmp_path_factory.mktemp("property") / "journal.db")
         e = await epoch(journal)
         model = {}
         calls = [journal.append(e, [_step(op, step) for op, step in steps]) for steps in appends]

@@ -287,10 +287,10 @@ def standing_fences(connection: sqlite3.Connection) -> tuple[OpView, ...]:
     """Destroys that ended as never having arrived, whose fence must stand, oldest first."""
     sql = "SELECT view FROM ops WHERE kind = 'destroy' AND reason = 'not_started' ORDER BY first_seq"
     retired = frozenset(token for (token,) in connection.execute("SELECT token FROM tokens WHERE retired = 1"))
-    return tuple(view for view in _views(connection, sql, ()) if _is_fenced(view) and view.intent.token not in retired)
+    return tuple(view for view in _views(connection, sql, ()) if is_fenced(view) and view.intent.token not in retired)
 
 
-def _is_fenced(view: OpView) -> bool:
+def is_fenced(view: OpView) -> bool:
     """Whether a fence was raised, or is being raised again, on a guest that is there."""
     return bool(view.fenced.digest) if view.fenced is not None else view.fencing is not None
 
