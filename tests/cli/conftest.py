@@ -12,10 +12,15 @@ from tests.cli.stage import Simulator, Stage
 _GOODBYE = "ignore:Exception ignored in.*(_SelectorTransport|socket.socket):pytest.PytestUnraisableExceptionWarning"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def bear_goodbyes(items: list[pytest.Item], folder: Path) -> None:
+    """For the tests of one folder."""
     for item in items:
-        if item.path.parent == Path(__file__).parent:
+        if item.path.parent == folder:
             item.add_marker(pytest.mark.filterwarnings(_GOODBYE))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    bear_goodbyes(items, Path(__file__).parent)
 
 
 @pytest.fixture

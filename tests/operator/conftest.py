@@ -1,30 +1,13 @@
-"""A simulator and a folder for each test that asks for them."""
+"""The simulator and the folder that the tests of the commands have."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.stage import Simulator, Stage
+from tests.cli.conftest import bear_goodbyes, sim, stage
 
-# A command ends before PVE has answered its goodbye on each TLS connection. Waiting for it would cost every command a
-# quarter of a second; as a process of its own nobody would notice, but here the interpreter goes on and complains.
-_GOODBYE = "ignore:Exception ignored in.*(_SelectorTransport|socket.socket):pytest.PytestUnraisableExceptionWarning"
+__all__ = ["sim", "stage"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.filterwarnings(_GOODBYE))
-
-
-@pytest.fixture
-def sim() -> Iterator[Simulator]:
-    simulator = Simulator()
-    yield simulator
-    simulator.stop()
-
-
-@pytest.fixture
-def stage(tmp_path: Path, sim: Simulator) -> Stage:
-    return Stage(folder=tmp_path, sim=sim)
+    bear_goodbyes(items, Path(__file__).parent)

@@ -6,7 +6,8 @@ from typing import Final
 import msgspec
 
 from trueup.edges.cli import shapes
-from trueup.edges.cli.output import Json
+from trueup.edges.cli.output import Json, iso
+from trueup.edges.journal_head import Head
 from trueup.engine.observer import World
 from trueup.engine.surveyor import Survey
 from trueup.model.guests import Power
@@ -39,13 +40,15 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `problems` say what could not be read."""
+    """All of it. `problems` say what could not be read, `doubts` why the journal may not know all that was done."""
 
     guests: tuple[GuestStatus, ...]
     in_flight: tuple[OpView, ...]
     leader: Leader | None
     paused: tuple[str, ...]
     mode: str = Mode.ENFORCE.value
+    doubts: tuple[str, ...] = ()
+    head: Head | None = None
     problems: tuple[str, ...] = ()
 
     @property
@@ -126,5 +129,12 @@ def as_json(found: Status) -> dict[str, Json]:
         "leader": {"epoch": leader.epoch, "holder": leader.holder, "alive": leader.alive} if leader else None,
         "paused": list(found.paused),
         "mode": found.mode,
+        "doubts": list(found.doubts),
+        "head": _head(found.head),
         "problems": list(found.problems),
     }
+
+
+def _head(head: Head | None) -> Json:
+    """Where the journal's chain ends, to be kept outside of it."""
+    return {"seq": head.seq, "hash": head.hash, "epoch": head.epoch, "at": iso(head.at_ms)} if head else None

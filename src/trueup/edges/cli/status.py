@@ -14,6 +14,7 @@ from trueup.edges import incarnation, standing
 from trueup.edges.cli import story as stories
 from trueup.edges.cli.options import HELP, config_option, json_option
 from trueup.edges.cli.output import columns, dim, local, print_json, run_async, warn
+from trueup.edges.journal_head import newest_record
 from trueup.edges.looking import LookingJournal
 from trueup.edges.parts import Parts
 from trueup.edges.standing import BLOCKED, DRIFTED, IN_SYNC, UNKNOWN, UNMANAGED, GuestStatus, Leader, Status
@@ -47,7 +48,7 @@ def status(parts: Parts, config: Path, *, as_json: bool) -> int:
     else:
         _show(found)
     fine = all(guest.sync in {IN_SYNC, UNMANAGED} for guest in found.guests)
-    return 0 if fine and not found.unresolved and not found.problems else EXIT_NOT_IN_SYNC
+    return 0 if fine and not (found.unresolved or found.problems or found.doubts) else EXIT_NOT_IN_SYNC
 
 
 async def _status(parts: Parts, settings: Settings) -> Status:
@@ -61,6 +62,8 @@ async def _status(parts: Parts, settings: Settings) -> Status:
             leader=_leader(parts, settings, epochs),
             paused=tuple(sorted(await journal.paused())),
             mode=settings.reconcile.mode.value,
+            doubts=await journal.doubts(),
+            head=await newest_record(journal),
             problems=problems,
         )
 
@@ -101,6 +104,10 @@ async def _survey(parts: Parts, settings: Settings, journal: LookingJournal, man
 
 
 def _show(found: Status) -> None:
+    for doubt in found.doubts:
+        head = click.style("IN DOUBT", fg="magenta", bold=True)
+        click.echo(f"{head}  {doubt}")
+        click.echo("    nothing is changed; compare guests with manifests, then `trueup journal acknowledge`")
     for op in found.unresolved:
         head = click.style("UNRESOLVED", fg="magenta", bold=True)
         settles = op.unresolved.settles_by if op.unresolved else ""
