@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from trueup.core import requests
 from trueup.core.kinds import KINDS, STATE_FENCES, Fence, KindSpec
 from trueup.core.lifecycle import IN_FLIGHT, TABLE, TERMINAL
 from trueup.core.probes import Finding, Landing
@@ -29,6 +30,7 @@ from trueup.core.recovery import (
     Watch,
     decide,
 )
+from trueup.model.gate import RequestState
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Vmid
 from trueup.model.ops import Intent, Kind, OpState, OpView, Row, Succeeded
 
@@ -56,6 +58,26 @@ STATES = """\
 - `accepted` is a signed request that has not been sent.
 - An event that leads back to its own state is a note about what was done or found out meanwhile.
 - An event that is not drawn is illegal in that state; it raises and changes nothing.
+
+"""
+
+REQUESTS = """\
+## Requests
+
+What people sign is a request first. Once enough of them agreed it is accepted: that makes an operation of the same id,
+and from there on the diagram above goes on.
+
+{diagram}
+
+- **Ended** ({ended}): nothing leads back.
+- A request's **nonce** is used by `Requested`, once.
+- Its **idempotency key** is held from `Requested` on by one request at a time. It is free again only after the request
+  was vetoed, expired or refused, or its operation failed; once that has succeeded, it is held for ever.
+- A veto of what was accepted ends its operation in the same append, as `failed` (`vetoed`). Once the operation was
+  started, a veto is illegal: it comes too late.
+- An operation is accepted only as its request says (kind, guest, nonce, key, payload, deadline), and started only as it
+  was accepted. If an operation that had failed shows up after all, it takes its key again, and no other one with that
+  key is started.
 
 """
 
@@ -102,14 +124,27 @@ def code(names: Iterable[str]) -> str:
 # -- states -----------------------------------------------------------------------------------------------------------
 
 
-def diagram() -> str:
-    """The lifecycle as a Mermaid state diagram; events between the same two states share an arrow."""
+def diagram(moves: Iterable[tuple[str, str, str]], ended: Iterable[str]) -> str:
+    """A Mermaid state diagram of (before, event, after); events between the same two states share an arrow."""
     arrows: dict[tuple[str, str], list[str]] = {}
-    for (before, event), after in TABLE.items():
-        arrows.setdefault((before.value if before else "[*]", after.value), []).append(event.__name__)
+    for before, event, after in moves:
+        arrows.setdefault((before, after), []).append(event)
     lines = [f"    {before} --> {after}: {', '.join(events)}" for (before, after), events in arrows.items()]
-    ends = [f"    {state.value} --> [*]" for state in OpState if state in TERMINAL]
+    ends = [f"    {state} --> [*]" for state in ended]
     return "\n".join(["```mermaid", "stateDiagram-v2", *lines, *ends, "```"])
+
+
+def op_moves() -> Iterator[tuple[str, str, str]]:
+    """The moves of an operation."""
+    for (before, event), after in TABLE.items():
+        yield before.value if before else "[*]", event.__name__, after.value
+
+
+def request_moves() -> Iterator[tuple[str, str, str]]:
+    """The moves of a request."""
+    for (state, event), afters in requests.TABLE.items():
+        for after in afters:
+            yield state.value if state else "[*]", event.__name__, after.value
 
 
 # -- recovery ---------------------------------------------------------------------------------------------------------
@@ -228,8 +263,10 @@ def page() -> str:
     """The whole page."""
     ordered = [state for state in OpState if state in IN_FLIGHT]
     ended = [state for state in OpState if state in TERMINAL]
-    states = STATES.format(diagram=diagram(), in_flight=code(ordered), terminal=code(ended))
-    return HEAD + states + RECOVERY.format(rows=rows()) + REGISTRY.format(kinds=kinds())
+    states = STATES.format(diagram=diagram(op_moves(), ended), in_flight=code(ordered), terminal=code(ended))
+    over = [state for state in RequestState if state in requests.ENDED]
+    asked = REQUESTS.format(diagram=diagram(request_moves(), over), ended=code(over))
+    return HEAD + states + asked + RECOVERY.format(rows=rows()) + REGISTRY.format(kinds=kinds())
 
 
 def main(arguments: list[str]) -> int:

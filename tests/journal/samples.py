@@ -9,8 +9,22 @@ from collections.abc import Mapping
 import msgspec
 from hypothesis import strategies as st
 
-from trueup.model.ids import GuestType, NodeName, OpId, TokenId, Vmid
-from trueup.model.ops import Draft, Event, Failed, Intent, Kind, Reason, Started, Succeeded, TaskRunning
+from trueup.model.gate import (
+    Approval,
+    Approved,
+    Form,
+    Lapsed,
+    Refusal,
+    Request,
+    Requested,
+    RequestState,
+    Ruling,
+    Target,
+    Vetoed,
+)
+from trueup.model.guests import Identity
+from trueup.model.ids import Digest, GuestType, NodeName, OpId, TokenId, Vmid
+from trueup.model.ops import Accepted, Draft, Event, Failed, Intent, Kind, Reason, Started, Succeeded, TaskRunning
 
 EVENT_TYPES = typing.get_args(Event)
 TOKEN = TokenId("trueup@pve!t1")
@@ -78,6 +92,63 @@ def succeeded(op: str, at_ms: int = 3_000) -> Draft:
 
 def failed(op: str, reason: Reason = Reason.TASK_ERROR, at_ms: int = 3_000) -> Draft:
     return draft(op, Failed(reason=reason), at_ms)
+
+
+# --- What people sign. A request and its operation have one id; nonce and key are named after it unless told. ---------
+
+EXECUTE_BY_MS = 9_000
+APPROVAL = Approval(person="alice", key_id="key-a", form=Form.DSSE, signature="c2ln", at_ms=90)
+RULING = Ruling(rule=1, people=1, counted=("alice",))
+
+
+def request(op: str, vmid: int = 101, kind: Kind = Kind.CLONE, **more) -> Request:
+    fields = {
+        "cluster": "lab",
+        "kind": kind.value,
+        "target": Target(type=GuestType.QEMU, vmid=Vmid(vmid), identity=Identity(), digest=Digest("d1")),
+        "reason": "ticket 4711",
+        "requested_by": "alice",
+        "nonce": f"n-{op}",
+        "idempotency_key": f"k-{op}",
+        "not_before_ms": 1,
+        "approve_by_ms": 8_000,
+        "execute_by_ms": EXECUTE_BY_MS,
+    }
+    return Request(**fields | more)
+
+
+def requested(op: str, vmid: int = 101, at_ms: int = 80, **more) -> Draft:
+    event = Requested(request=request(op, vmid, **more), payload="cGF5", payload_sha256="p", ruling=RULING, via="spool")
+    return draft(op, event, at_ms)
+
+
+def approved(op: str, at_ms: int = 90) -> Draft:
+    return draft(op, Approved(approval=APPROVAL), at_ms)
+
+
+def accepted(op: str, vmid: int = 101, at_ms: int = 100, **more) -> Draft:
+    fields = {"nonce": f"n-{op}", "idempotency_key": f"k-{op}", "payload": "p", "execute_by_ms": EXECUTE_BY_MS}
+    kind = more.pop("kind", Kind.CLONE)
+    return draft(op, Accepted(intent=intent(vmid, kind, one_shot=True), **fields | more), at_ms)
+
+
+def sent(op: str, vmid: int = 101, at_ms: int = 1_000, **more) -> Draft:
+    """The start of what people signed."""
+    return draft(op, Started(intent=intent(vmid, more.pop("kind", Kind.CLONE), one_shot=True, **more)), at_ms)
+
+
+def signed(op: str, vmid: int = 101, **more) -> list[Draft]:
+    """Asked for, approved and accepted in one append."""
+    key = {name: more[name] for name in ("idempotency_key", "nonce", "kind") if name in more}
+    return [requested(op, vmid, **more), approved(op), accepted(op, vmid, **key)]
+
+
+def vetoed(op: str, at_ms: int = 95) -> Draft:
+    return draft(op, Vetoed(approval=APPROVAL, reason="not today"), at_ms)
+
+
+def lapsed(op: str, state: RequestState = RequestState.EXPIRED, at_ms: int = 8_001) -> Draft:
+    return draft(op, Lapsed(state=state, why=Refusal.EXPIRED), at_ms)
 
 
 async def epoch(journal, holder: str = "agent"):

@@ -307,7 +307,7 @@ def _require_whole(trial: _Layer) -> None:
     """A veto that would leave its operation to be carried out is no veto."""
     for record, _ in trial.lines:
         op = trial.op(record.op_id) if isinstance(record.event, Vetoed) else None
-        if op is not None and op.view.state is OpState.ACCEPTED:
+        if op is not None and op.view.state is not OpState.FAILED:
             raise IllegalTransition(
                 what="a veto of what was accepted ends the operation in the same append",
                 where=f"operation {record.op_id}",
