@@ -96,6 +96,16 @@ PVESIM: tuple[Listed, ...] = (
 )  # fmt: skip
 
 
+FAKEPVE: dict[str, str] = {
+    "the_rights_are_told": "its /access/permissions knows no path; the agent then leaves absence open",
+    "an_unknown_task_is_none": "it says 500 where PVE says 400 with 'no such task'; the agent takes it for unreadable",
+    "an_unknown_node_is_no_absence": "it does not mind the name of the node and looks for the guest",
+    "a_task_names_the_token": "it knows passwords only, so its tasks belong to the user",
+    "an_unknown_call_is_not_sent": "it says 404 where PVE says 501; the agent knows nothing then, and looks",
+}
+"""What the agent leans on and fakepve does otherwise: the behaviour in `test_every_pve.py`, and why."""
+
+
 def page() -> str:
     """The page in docs that shows the list."""
     rows = [f"| `{one.call}` | {_cell(one.recorded)} | {_cell(one.instead)} | {one.why} |" for one in PVESIM]
@@ -112,6 +122,15 @@ def page() -> str:
             "| call | the real server | the simulator | why |",
             "| --- | --- | --- | --- |",
             *rows,
+            "",
+            "## fakepve",
+            "",
+            "The behaviours that the agent leans on are asked of the simulator and of [fakepve](fakepve.md) alike, in",
+            "`tests/contracts/test_every_pve.py`. fakepve differs in these; the simulator in none.",
+            "",
+            "| behaviour | what fakepve does |",
+            "| --- | --- |",
+            *(f"| {name.replace('_', ' ')} | {why} |" for name, why in FAKEPVE.items()),
             "",
         ]
     )

@@ -25,7 +25,8 @@ from tests.journal.samples import (
     started,
     succeeded,
 )
-from trueup.adapters.postgres import PostgresJournal, parse
+from trueup.adapters.postgres.address import parse
+from trueup.adapters.postgres.journal import PostgresJournal
 from trueup.adapters.sqlite import open_journal
 from trueup.adapters.system import SystemClock
 from trueup.core import codec, lifecycle
@@ -69,7 +70,9 @@ def opener(request) -> Opener:
 
     async def postgresql(path: Path) -> Journal:
         address = parse(url, path.parent.name)
-        return await PostgresJournal.open_for_work(address, holder="test", lease_s=LEASE_S, clock=SystemClock())
+        journal = PostgresJournal(address, holder="test", lease_s=LEASE_S, clock=SystemClock())
+        await journal.enter()
+        return journal
 
     return postgresql
 
