@@ -63,9 +63,6 @@ PARAMS: Final[Mapping[Kind, Mapping[str, Param]]] = {
 OVERWRITES: Final = frozenset({Kind.DESTROY, Kind.RESTORE})
 """Kinds after which the guest that was is no more: `never_destroy` holds them."""
 
-REMAKES: Final = frozenset({"qmcreate", "vzcreate", "qmrestore", "vzrestore", "qmdestroy", "vzdestroy"})
-"""Types of tasks that make another guest of a vmid."""
-
 
 def requestable(kind: str, guest: GuestType) -> Kind:
     """The kind of a request.
@@ -193,7 +190,7 @@ def _backup_delete(params: dict[str, str], _guest: Observed) -> _Made:
 
 
 def _unlock(_params: dict[str, str], _guest: Observed) -> _Made:
-    return {"delete": "lock", "skiplock": "1"}, {}
+    return {"delete": "lock"}, {}
 
 
 def _start(_params: dict[str, str], _guest: Observed) -> _Made:
