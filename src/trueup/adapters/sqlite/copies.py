@@ -2,24 +2,27 @@
 
 Rule kept here: a copy is made under another name, verified, and only then given its place; nothing is overwritten and
 nothing is thrown away. What is saved of a damaged journal is sealed anew, and says in its own records that it may not
-know all that was done.
+know all that was done. What people had signed is not carried out on the strength of it: a lost record may have been the
+veto, or the start.
 """
 
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from trueup.adapters.journal_standing import Standings
 from trueup.adapters.sqlite import audit, file, tables
 from trueup.adapters.sqlite.lock import WriterLock
-from trueup.core import codec, lifecycle
+from trueup.core import codec
 from trueup.model.errors import BadInput, Corrupt, TrueupError
+from trueup.model.gate import Lapsed, Refusal, RequestState
 from trueup.model.ids import Epoch, OpId
-from trueup.model.ops import Accepted, Doubted, Draft, OpEvent, OpView, Pruned, Record, Started
+from trueup.model.ops import Accepted, Doubted, Draft, Event, OpState, Pruned, Record, Started, SystemEvent
 
 _SIDES: Final = ("", "-wal", "-shm")
 _PAGES: Final = 1_000
@@ -111,14 +114,16 @@ def quarantine(path: Path, *, stamp: str, record_id: str, at_ms: int) -> Salvage
         doubt = Draft(record_id=record_id, at_ms=at_ms, op_id=OpId(""), event=Doubted(what=what))
         hidden = path.with_name(f".{path.name}.new")
         _remove(hidden)
-        sealed, left_out, same = _sealed_anew([codec.decode(line) for line in lines], doubt)
+        records = [codec.decode(line) for line in lines]
+        sealed, left_out, same = _sealed_anew(records, doubt)
+        kept = len({record.record_id for record, _ in sealed} & {record.record_id for record in records})
         _make(hidden, sealed)
         for side in _SIDES:
             if (from_ := path.with_name(path.name + side)).exists():
                 from_.rename(aside.with_name(aside.name + side))
         hidden.rename(path)
         file.sync_folder(path.parent)
-        return Salvage(aside=aside, exported=exported, kept=len(sealed) - 1, left_out=left_out, same_installation=same)
+        return Salvage(aside=aside, exported=exported, kept=kept, left_out=left_out, same_installation=same)
     finally:
         lock.release()
 
@@ -139,7 +144,7 @@ def _sealed_anew(records: Sequence[Record], doubt: Draft) -> tuple[list[tuple[Re
     """
     head = codec.Head()
     sealed: list[tuple[Record, bytes]] = []
-    views: dict[OpId, OpView] = {}
+    standings = Standings()
     left_out = 0
 
     def append(draft: Draft, epoch: Epoch) -> Record:
@@ -158,16 +163,32 @@ def _sealed_anew(records: Sequence[Record], doubt: Draft) -> tuple[list[tuple[Re
         draft = Draft(record_id=record.record_id, at_ms=record.at_ms, op_id=record.op_id, event=record.event)
         if isinstance(record.event, Pruned):
             continue  # its gaps are not those of the new chain
-        if isinstance(record.event, OpEvent):
+        if not isinstance(record.event, SystemEvent):
             try:
-                views[record.op_id] = lifecycle.step(views.get(record.op_id), record)
+                standings.add(record)
             except TrueupError:  # what it follows from is lost
                 left_out += 1
                 continue
         append(draft, record.epoch)
+    for number, (op_id, event) in enumerate(_not_to_be_trusted(standings)):
+        append(Draft(record_id=f"{doubt.record_id}-{number}", at_ms=doubt.at_ms, op_id=op_id, event=event), head.epoch)
     if first_is_there:
         append(doubt, head.epoch)
     return sealed, left_out, first_is_there or bool(installation)
+
+
+def _not_to_be_trusted(standings: Standings) -> Iterator[tuple[OpId, Event]]:
+    """What ends requests that may have been vetoed, and counts operations as sent that may have been.
+
+    Recovery then looks what became of these; without the record of their start it will hardly find out, and asks.
+    """
+    for op_id, op in standings.ops.items():
+        if op.view.state is OpState.ACCEPTED:
+            yield op_id, Started(intent=op.view.intent)
+    text = "the journal was damaged, and what was said about it may be lost: it has to be asked for anew"
+    for request_id, request in standings.requests.items():
+        if request.view.state is RequestState.PENDING:
+            yield request_id, Lapsed(state=RequestState.REFUSED, why=Refusal.STATE, text=text)
 
 
 def _installation(records: Sequence[Record]) -> str:

@@ -50,6 +50,9 @@ class SqliteJournal(Reader):
         """Where the chain ended after the last commit; keep it outside too, since a chain hides a cut tail."""
         return self._store.head
 
+    async def enter(self) -> None:
+        """See `ports.Journal`: the lock was taken when the file was opened."""
+
     def lead_until(self) -> float:
         """For ever: the lock is held for life."""
         return math.inf

@@ -2,8 +2,12 @@
 
 Rule kept here: what is removed is named by a record in the chain itself, stretch by stretch, with the hash that the
 next record follows; so a verification goes over the gap, and a record that is missing without such a word is still
-damage. Never removed are: the first record (it is the installation's name in every marker), operations that are open,
-watched or that people signed (their nonces and keys must not be forgotten), epochs, tokens, pauses, and who is adopted.
+damage. Never removed are: the first record (it is the installation's name in every marker), operations that are open or
+watched, epochs, tokens, pauses, and who is adopted; and of what people signed:
+- what succeeded, since its idempotency key is applied for good;
+- whatever could still be delivered again, since its nonce must be known: until its deadline, with the clocks'
+  difference, is over. The instant of the pruning stands in the journal, and the gate takes nothing for younger;
+- a destroy whose fence has to stand.
 """
 
 import contextlib
@@ -22,10 +26,15 @@ from trueup.core import codec
 from trueup.model import limits
 from trueup.model.errors import BadInput, Corrupt, require
 from trueup.model.ids import Epoch, OpId, TokenId, Vmid
-from trueup.model.ops import Adopted, Draft, EpochTaken, Event, Gap, OpState, Pruned, Record
+from trueup.model.ops import Adopted, Denied, Draft, EpochTaken, Event, Gap, OpState, Pruned, Record
 
-_ENDED: Final = "SELECT op_id, view FROM ops WHERE ended_at_ms > 0 AND ended_at_ms < ?"
-_TERMINAL: Final = frozenset({OpState.SUCCEEDED, OpState.FAILED})
+_ENDED: Final = (
+    "SELECT op_id FROM ops WHERE ended_at_ms > 0 AND ended_at_ms < ?"
+    " UNION ALL SELECT request_id FROM requests WHERE state IN ('vetoed', 'expired', 'refused')"
+    " AND NOT EXISTS (SELECT 1 FROM ops WHERE op_id = request_id)"
+)
+_BATCH: Final = 1_000
+"""Operations that are judged at once."""
 
 
 class Pruning(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +68,7 @@ def prune(path: Path, *, before_ms: int, clerk: Clerk, dry: bool) -> Pruning:
     file.open_for_reading(path).close()  # never makes a journal
     if dry:
         with file.mapped(path), contextlib.closing(file.open_for_reading(path)) as connection:
-            return _counts(connection, _removable(connection, before_ms))
+            return _counts(connection, _removable(connection, before_ms, clerk.at_ms))
     store = Store.open(path)
     try:
         return store.upkeep(lambda connection, head: _prune(connection, head, path, before_ms, clerk))
@@ -78,7 +87,7 @@ def _prune(connection: sqlite3.Connection, head: codec.Head, path: Path, before_
     if not found.ok:
         remedy = tables.REBUILD if found.records_ok else file.RESTORE
         raise Corrupt(what=found.what, first_bad=found.first_bad or 0, where=str(path), remedy=remedy)
-    removable = _removable(connection, before_ms)
+    removable = _removable(connection, before_ms, clerk.at_ms)
     counts = _counts(connection, removable)
     if not removable.seqs:
         return counts
@@ -91,8 +100,8 @@ def _prune(connection: sqlite3.Connection, head: codec.Head, path: Path, before_
         events.append(Pruned(before_ms=before_ms, ops=counted[0], records=counted[1], gaps=tuple(some)))
     _append(connection, head, epoch, events, clerk)
     connection.executemany("DELETE FROM records WHERE seq = ?", [(seq,) for seq in removable.seqs])
-    for table in ("ops", "upids"):
-        connection.executemany(f"DELETE FROM {table} WHERE op_id = ?", [(op,) for op in removable.ops])  # noqa: S608
+    for table, column in (("ops", "op_id"), ("upids", "op_id"), ("requests", "request_id"), ("claims", "op_id")):
+        connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(op,) for op in removable.ops])  # noqa: S608
     return counts
 
 
@@ -111,23 +120,41 @@ def _append(
     tables.derive(connection, [record for record, _ in lines], Standings())
 
 
-def _removable(connection: sqlite3.Connection, before_ms: int) -> _Removable:
-    ops = [OpId(op_id) for op_id, view in connection.execute(_ENDED, (before_ms,)) if _is_over(view)]
+def _removable(connection: sqlite3.Connection, before_ms: int, now_ms: int) -> _Removable:
+    fenced = {view.op_id for view in tables.standing_fences(connection)}
+    ended: list[OpId] = [op_id for (op_id,) in connection.execute(_ENDED, (before_ms,)).fetchall()]
+    ops: list[OpId] = []
     seqs: list[int] = []
-    for op_id in ops:
-        seqs += [seq for (seq,) in connection.execute("SELECT seq FROM records WHERE op_id = ?", (op_id,))]
+    for start in range(0, len(ended), _BATCH):
+        some = ended[start : start + _BATCH]
+        standings = Standings()
+        tables.standing(connection, some, standings)
+        for op_id in some:
+            if op_id in fenced or not _is_over(standings, op_id, now_ms):
+                continue
+            records = tables.records(connection, op_id, 0, 0)
+            if all(record.at_ms < before_ms for record in records):
+                ops.append(op_id)
+                seqs += [record.seq for record in records]
     seqs += _overtaken(connection, before_ms)
     return _Removable(ops=tuple(ops), seqs=tuple(sorted(seq for seq in seqs if seq > 1)))
 
 
-def _is_over(view: object) -> bool:
-    """Whether nobody will ever ask for this operation again but out of curiosity."""
-    op = tables.view_of(view)
-    return op.state in _TERMINAL and not (op.intent.one_shot or op.execute_by_ms)
+def _is_over(standings: Standings, op_id: OpId, now_ms: int) -> bool:
+    """Whether nobody will ever ask for this operation or request again but out of curiosity."""
+    op, request = standings.ops.get(op_id), standings.requests.get(op_id)
+    if standings.is_open(op_id):
+        return False
+    if op is not None and request is None:
+        return not (op.view.intent.one_shot or op.view.execute_by_ms)
+    if request is None or (op is not None and op.view.state is not OpState.FAILED):
+        return False
+    deliverable_ms = request.view.request.execute_by_ms + int(limits.CLOCK_DIFFERENCE_S * 1000)
+    return deliverable_ms < now_ms
 
 
 def _overtaken(connection: sqlite3.Connection, before_ms: int) -> Iterator[int]:
-    """Adoptions that a later one of the same guest repeats: each write of our marker makes one."""
+    """Adoptions that a later one of the same guest repeats: each write of our marker makes one. And what was denied."""
     later: set[Vmid] = set()
     for seq, line in connection.execute("SELECT seq, line FROM records WHERE op_id = '' ORDER BY seq DESC"):
         record = codec.decode(tables.blob(line, seq), seq=seq)
@@ -135,6 +162,8 @@ def _overtaken(connection: sqlite3.Connection, before_ms: int) -> Iterator[int]:
             if record.event.vmid in later and record.at_ms < before_ms:
                 yield seq
             later.add(record.event.vmid)
+        elif isinstance(record.event, Denied) and record.at_ms < before_ms:
+            yield seq
 
 
 def _gaps(connection: sqlite3.Connection, seqs: Sequence[int]) -> Iterator[Gap]:

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from trueup.edges import incarnation
+from trueup.edges.cli import gate_words
 from trueup.edges.cli import journal_upkeep as upkeep
 from trueup.edges.cli import story as stories
 from trueup.edges.cli.options import HELP, config_option, json_option
@@ -16,10 +17,12 @@ from trueup.edges.cli.output import Json, columns, dim, iso, local, print_json, 
 from trueup.edges.looking import LookingJournal
 from trueup.edges.parts import Parts
 from trueup.model.errors import BadInput, Corrupt
+from trueup.model.gate import GateEvent
 from trueup.model.ids import OpId
 from trueup.model.ops import (
     Acknowledged,
     Adopted,
+    Denied,
     Doubted,
     EpochTaken,
     Event,
@@ -123,13 +126,16 @@ class _Names:
     async def _name(self, op_id: OpId) -> str:
         if op_id not in self._known:
             view = await self._reader.op(op_id)
+            request = await self._reader.request(op_id) if view is None else None
+            if view is None and request is not None:
+                return gate_words.title(request)  # not kept: it may become an operation
             self._known[op_id] = stories.title(view) if view else op_id
         return self._known[op_id]
 
 
 def words_of(event: Event) -> str:
     """One record in words, whoever it is about."""
-    return stories.words_of(event) if isinstance(event, OpEvent) else _system(event)
+    return stories.words_of(event) if isinstance(event, OpEvent | GateEvent) else _system(event)
 
 
 def _system(event: object) -> str:
@@ -160,6 +166,8 @@ def _by_people(event: object) -> str:
             return f"DOUBT: {what}. Nothing is changed until somebody has looked."
         case Acknowledged(by=by):
             return f"Acknowledged{f' by {by}' if by else ''}: the journal may be relied on."
+        case Denied():
+            return gate_words.words_of(event)
         case _:
             return type(event).__name__
 

@@ -66,8 +66,8 @@ def import_(parts: Parts, config: Path, source: Path, *, as_json: bool) -> int:
 def prune(parts: Parts, config: Path, older_than: str, *, dry_run: bool, as_json: bool) -> int:
     """Remove the records of operations that ended long ago. What is left is still proved by the chain.
 
-    Open and watched operations, those that people signed, epochs, tokens and adoptions stay. The agent has to be
-    stopped meanwhile.
+    Open and watched operations, epochs, tokens and adoptions stay; of what people signed, what succeeded and whatever
+    could still be delivered again. The agent has to be stopped meanwhile.
     """
     clock, entropy = parts.clock(), parts.entropy()
     now_ms = clock.now_ms()

@@ -10,9 +10,10 @@ import msgspec
 
 from trueup.core.probes import Landing
 from trueup.core.recovery import RULES
-from trueup.edges.cli import words
+from trueup.edges.cli import gate_words, words
 from trueup.edges.cli.output import WORD_OF, Json, iso, local
 from trueup.model import limits
+from trueup.model.gate import GateEvent
 from trueup.model.ids import GuestType
 from trueup.model.ops import (
     Accepted,
@@ -128,8 +129,8 @@ def words_of(event: Event) -> str:
 
 def _words(event: Event) -> str:
     match event:
-        case Accepted(execute_by_ms=by):
-            return f"Signed by enough people and accepted, to be carried out by {local(by)}."
+        case Accepted(execute_by_ms=by, not_before_ms=not_before_ms):
+            return gate_words.accepted(by, not_before_ms)
         case Started(intent=intent):
             return (
                 f"The intent became durable: from here on {intent.method} {intent.path} may have left us, once, "
@@ -151,6 +152,8 @@ def _words(event: Event) -> str:
 
 
 def _note(event: Event) -> str:
+    if isinstance(event, GateEvent):
+        return gate_words.words_of(event)
     match event:
         case Fencing(counter=counter):
             return f"A fence was about to be raised: counter {counter} in the guest's marker."
