@@ -109,7 +109,7 @@ async def incarnation(
                 clock=parts.clock(),
                 entropy=parts.entropy(),
                 reporter=reporter,
-                holder=f"{socket.gethostname()}:{os.getpid()}",
+                holder=holder(),
                 limits=settings.limits,
                 incarnations=incarnations,
             )
@@ -128,6 +128,11 @@ async def sight(
             installation=await installation_of(reader),
             options=await parts.options(pve, settings) if options else None,
         )
+
+
+def holder() -> str:
+    """This process as the journal names it: host and pid."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def say(warnings: Iterable[str], warn: Warn) -> None:

@@ -37,6 +37,10 @@ class Reloading:
         now = self._settings.reconcile
         return Pace(interval_s=now.interval_s, enforce=now.mode is Mode.ENFORCE)
 
+    def mode(self) -> Mode:
+        """Whether the loop mends what it finds."""
+        return self._settings.reconcile.mode
+
     @contextmanager
     def listening(self, look_now: Callable[[], None]) -> Generator[None]:
         """Hear SIGHUP while this is open."""

@@ -19,8 +19,8 @@ from trueup.edges.parts import Parts
 from trueup.edges.reloading import Reloading
 from trueup.edges.stopping import Stopping
 from trueup.edges.systemd import Systemd
-from trueup.edges.web.health import Health, Phase, app
-from trueup.edges.web.serving import serving
+from trueup.edges.web.front import Front
+from trueup.edges.web.health import Health, Phase
 from trueup.engine.agent import Agent
 from trueup.engine.agent import run as keep
 from trueup.model import limits
@@ -63,11 +63,11 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) 
     incarnation.say(settings.warnings, warn)
     clock = parts.clock()
     systemd = Systemd(os.environ)
-    health = Health()
-    async with incarnation.journal_for_work(parts, settings) as journal, serving(settings.http, app(health)) as url:
-        log.info("listening", url=url)
+    front = Front(parts, settings, log, incarnation.holder())
+    parts, health = front.parts, front.board.health
+    async with incarnation.journal_for_work(parts, settings) as journal, front.open():
         sources = Sources(parts.manifests(settings.manifests.path), await journal.adopted())
-        reporter = _Pulse(LogReporter(log), systemd)
+        reporter = _Pulse((LogReporter(log), front), systemd)
         async with (
             _beside(systemd.watchdog(clock), sources.refresh(journal, reporter)),
             incarnation.incarnation(parts, settings, journal, reporter, warn) as agent,
@@ -81,13 +81,15 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) 
                 systemd.ready()
                 try:
                     reloading = Reloading(parts, settings, log)
-                    await _keep(agent, acts, reloading, stopping, lambda: _told(health, systemd, log.info))
+                    await _keep(agent, acts, reloading, stopping, front, lambda: _told(health, systemd, log.info))
                 finally:
                     health.phase = Phase.STOPPING
     log.info("stopped")
 
 
-async def _keep(agent: Agent, acts: Acts, reloading: Reloading, stopping: Stopping, told: Callable[[], None]) -> None:
+async def _keep(
+    agent: Agent, acts: Acts, reloading: Reloading, stopping: Stopping, front: Front, told: Callable[[], None]
+) -> None:
     """Make passes until a signal; then let what is on the wire be answered, but not for ever."""
     async with agent.reconciler() as reconciler:
 
@@ -97,9 +99,10 @@ async def _keep(agent: Agent, acts: Acts, reloading: Reloading, stopping: Stoppi
             asyncio.get_running_loop().call_later(limits.AGENT_STOP_S, stopping.at_once)
 
         stopping.gently(wind_down)
+        front.working(agent, reconciler, reloading.mode)
         with acts.working(agent, reconciler), reloading.listening(reconciler.look_now):
             async with _beside(reloading.watch(reconciler.look_now)):
-                await keep(reconciler, agent.deck, acts.load, pace=reloading.pace, own_token=agent.own_token)
+                await keep(reconciler, agent.deck, front.loading(acts.load), pace=reloading.pace, own_token=agent.own_token)
 
 
 def _told(health: Health, systemd: Systemd, say: Callable[[str], object]) -> None:
@@ -138,14 +141,15 @@ class Sources:
 class _Pulse:
     """Hears when a pass has ended, and passes all news on."""
 
-    def __init__(self, reporter: Reporter, systemd: Systemd) -> None:
-        self._reporter = reporter
+    def __init__(self, reporters: Sequence[Reporter], systemd: Systemd) -> None:
+        self._reporters = reporters
         self._systemd = systemd
         self.passed = asyncio.Event()
 
     def note(self, note: Note) -> None:
         """See `trueup.ports.Reporter`."""
-        self._reporter.note(note)
+        for reporter in self._reporters:
+            reporter.note(note)
         if note.what in {What.PASS_ENDED, What.ALARM}:
             self._systemd.status(note.text)
             self.passed.set()

@@ -74,7 +74,7 @@ def show_guest(guest: GuestPlan) -> None:
     for line in columns([_diff(diff) for diff in guest.diff]):
         click.echo(f"    {line}")
     if guest.ops and guest.bucket is not Bucket.BLOCKED:
-        click.echo(f"    {dim('does')}  {', then '.join(_op(op) for op in guest.ops)}")
+        click.echo(f"    {dim('does')}  {', then '.join(op_text(op) for op in guest.ops)}")
     for approval in guest.approvals:
         click.echo(f"    {approval.kind.value} is never done without signatures: {approval.why}")
         click.echo(f"    ask for it with  {click.style(approval.command, bold=True)}")
@@ -111,7 +111,8 @@ def _value(text: str) -> str:
     return line if len(line) <= _VALUE_MAX else f"{line[: _VALUE_MAX - 3]}..."
 
 
-def _op(op: PlannedOp) -> str:
+def op_text(op: PlannedOp) -> str:
+    """One operation in a few words."""
     if op.kind is Kind.CLONE and op.source is not None:
         return f"clone of {op.source}"
     if op.kind is Kind.GROW:

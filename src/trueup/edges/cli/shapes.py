@@ -55,7 +55,7 @@ def plan(whole: Plan) -> dict[str, Json]:
     """A plan: every guest is counted once, and those that differ are shown."""
     return {
         "summary": {bucket.value: whole.count(bucket) for bucket in _SUMMARY},
-        "changes": [_change(guest) for guest in whole.guests if guest.bucket is not Bucket.UNCHANGED],
+        "changes": [change(guest) for guest in whole.guests if guest.bucket is not Bucket.UNCHANGED],
     }
 
 
@@ -69,7 +69,8 @@ _SUMMARY = (
 )
 
 
-def _change(guest: GuestPlan) -> dict[str, Json]:
+def change(guest: GuestPlan) -> dict[str, Json]:
+    """One guest of a plan."""
     return {
         "vmid": guest.vmid,
         "name": guest.name,

@@ -6,7 +6,6 @@ They tell nothing that is worth protecting: no names, no numbers of guests.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -16,6 +15,7 @@ class Phase(StrEnum):
     """How far the agent has come."""
 
     STARTING = "starting"
+    STANDBY = "standby"
     RECOVERING = "recovering"
     LEADING = "leading"
     STOPPING = "stopping"
@@ -28,16 +28,21 @@ class Health:
     phase: Phase = Phase.STARTING
     epoch: int = 0
 
+    @property
+    def leads(self) -> bool:
+        """Whether recovery is over and the loop runs."""
+        return self.phase is Phase.LEADING
 
-def app(health: Health) -> Starlette:
-    """The application."""
+
+def routes(health: Health) -> list[Route]:
+    """Both routes."""
 
     async def healthz(_request: Request) -> JSONResponse:
         return JSONResponse({"alive": True, "phase": health.phase.value})
 
     async def readyz(_request: Request) -> JSONResponse:
-        ready = health.phase is Phase.LEADING
+        ready = health.leads or health.phase is Phase.STANDBY
         body = {"ready": ready, "phase": health.phase.value, "epoch": health.epoch or None}
         return JSONResponse(body, status_code=200 if ready else 503)
 
-    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]

@@ -1,0 +1,133 @@
+"""The agent's side of its HTTP: it hears what the engine tells and what the journal holds, and keeps the board for it.
+
+Rule kept here: the engine never waits for a reader; what it tells is put down and passed on in one step.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from trueup.edges.cli import shapes
+from trueup.edges.log import Log, redacted
+from trueup.edges.metrics import Metrics
+from trueup.edges.metrics_ports import listened
+from trueup.edges.parts import Parts
+from trueup.edges.reporters import Repeats
+from trueup.edges.web.api import head as head_json
+from trueup.edges.web.board import Board, Head
+from trueup.edges.web.doors import Doors, open_token
+from trueup.edges.web.health import Health
+from trueup.edges.web.news import News
+from trueup.edges.web.serving import serving
+from trueup.edges.web.site import Site, app
+from trueup.engine.agent import Agent
+from trueup.engine.reconciler import Reconciler
+from trueup.model.guests import Desired
+from trueup.model.notes import Note, What
+from trueup.model.ops import Record
+from trueup.model.settings import Mode, Settings
+
+_CHANGES_S = 0.5
+"""Between two words to pages that something is new."""
+
+Load = Callable[[], Sequence[Desired]]
+
+
+class Front:
+    """One agent's HTTP. Use `parts` instead of the ones that were given: they are listened to."""
+
+    def __init__(self, parts: Parts, settings: Settings, log: Log, holder: str) -> None:
+        """Nothing is served before `open`."""
+        self.metrics = Metrics()
+        self.news = News()
+        self.changes = News(wake_s=_CHANGES_S)
+        self.board = Board(health=Health(), mode=lambda: settings.reconcile.mode, holder=holder)
+        self.parts = listened(parts, self.metrics, self._heard)
+        self.site: Site | None = None
+        self._settings = settings
+        self._log = log
+        self._clock = parts.clock()
+        self._repeats = Repeats()
+        self._reconciler: Reconciler | None = None
+        self._pass_began: float | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Site]:
+        """Serve while this is open. The journal is there already.
+
+        Raises:
+            BadInput: the address, the certificate or the token cannot be used.
+        """
+        http = self._settings.http
+        token, said = open_token(http.token_file)
+        async with self.parts.reader(self._settings.store) as reader:
+            site = Site(
+                board=self.board,
+                doors=Doors(token, self._clock, tls=http.tls_cert is not None),
+                journal=reader,
+                journal_file=self.parts.journal_file,
+                store=self._settings.store,
+                clock=self._clock,
+                metrics=self.metrics,
+                news=self.news,
+                changes=self.changes,
+                complain=lambda text: self._log.error("http", text=redacted(text)),
+                cluster=self._settings.cluster.name,
+            )
+            async with serving(http, app(site)) as url:
+                if said:
+                    self._log.warning("http_token", text=said)
+                self._log.info("listening", url=url)
+                self.site = site
+                try:
+                    yield site
+                finally:
+                    self.news.end()
+                    self.changes.end()
+
+    def working(self, agent: Agent, reconciler: Reconciler, mode: Callable[[], Mode]) -> None:
+        """The loop begins; what it sees is shown from now on."""
+        self._reconciler = reconciler
+        self.board.mode = mode
+        if self.site is not None:
+            self.site.pve = agent.deck.pve
+
+    def loading(self, load: Load) -> Load:
+        """The same, and a pass begins with it."""
+
+        def loaded() -> Sequence[Desired]:
+            if self._pass_began is not None:
+                self.metrics.not_passed()  # it began, and its end was never told
+            self._pass_began = self._clock.monotonic()
+            desired = load()
+            self.board.wanted(desired)
+            return desired
+
+        return loaded
+
+    def note(self, note: Note) -> None:
+        """See `trueup.ports.Reporter`."""
+        self.metrics.note(note)
+        if note.what is What.PASS_ENDED:
+            self._passed()
+        elif note.what is What.ALARM and note.op is None:
+            self.board.alarm(note.text)
+        if self._repeats.is_news(note):
+            op = shapes.op(note.op) if note.op else None
+            self.news.publish("note", {"what": note.what.value, "text": redacted(note.text), "op": op})
+        self.changes.publish_once("changed", {})
+
+    def _passed(self) -> None:
+        reconciler, began = self._reconciler, self._pass_began
+        self._pass_began = None
+        if reconciler is not None and began is not None:
+            self.board.passed(reconciler.latest, self._clock.now_ms())
+            self.metrics.passed(pass_s=self._clock.monotonic() - began, plan_s=reconciler.survey_s)
+
+    def _heard(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        newest = max(records, key=lambda record: record.seq)
+        if self.board.head is None or newest.seq > self.board.head.seq:
+            self.board.head = Head.of(newest)
+            self.news.publish("head", head_json(self.board.head))
+            self.changes.publish_once("changed", {})

@@ -1,0 +1,290 @@
+"""The page, rendered here: guests, operations, requests, the journal. It works without scripts, by reloading.
+
+Rule kept here: every value is escaped by the template engine, and a name that a template does not know is an error.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, cast
+from urllib.parse import parse_qs
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from trueup.core import lifecycle
+from trueup.edges import standing
+from trueup.edges.cli import plan_view
+from trueup.edges.cli import story as stories
+from trueup.edges.cli.journal import words_of
+from trueup.edges.cli.output import KIND_OF, WORD_OF, iso, local, took
+from trueup.edges.web import api, assets, problems
+from trueup.edges.web.doors import Visitor
+from trueup.edges.web.guard import VISITOR
+from trueup.edges.web.news import encoded
+from trueup.edges.web.problems import Problem
+from trueup.edges.web.site import Site
+from trueup.edges.web.target import Facts, Looks, same_guest
+from trueup.edges.web.verifying import Verifying
+from trueup.model import limits
+from trueup.model.gate import RequestState, RequestView
+from trueup.model.ids import OpId
+from trueup.model.ops import OpView, Record
+from trueup.model.plan import Bucket
+
+_TAIL: Final = 50
+_HISTORY: Final = 25
+
+_Page = Callable[[Request], Awaitable[Response]]
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("trueup.edges.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    cast("dict[str, Any]", made.filters).update(
+        {"local": local, "iso": iso, "took": took, "title": stories.title, "words": words_of}
+    )
+    cast("dict[str, Any]", made.globals).update(
+        {
+            "KIND_OF": KIND_OF,
+            "WORD_OF": WORD_OF,
+            "OP_STATES": api.OP_STATES,
+            "op_text": plan_view.op_text,
+            "static": assets.url,
+        }
+    )
+    return made
+
+
+def routes(site: Site) -> list[Route]:
+    """All routes of the page."""
+    pages = Pages(site)
+    return [
+        Route("/", pages.guests),
+        Route("/guests/{vmid}", pages.guest),
+        Route("/ops", pages.ops),
+        Route("/ops/{op_id}", pages.op),
+        Route("/requests", pages.requests),
+        Route("/requests/{request_id}", pages.request),
+        Route("/journal", pages.journal),
+        Route("/journal/verify", pages.verify, methods=["POST"]),
+        Route("/events", pages.events),
+        Route("/login", pages.login, methods=["GET", "POST"]),
+        Route("/logout", pages.logout, methods=["POST"]),
+        Route("/static/{name}", assets.answer),
+    ]
+
+
+def error(site: Site, told: HTTPException) -> Response:
+    """An error as a page, which shows nothing of the cluster."""
+    return _rendered(
+        "error.html", told.status_code, told.headers, site=site, frame=None, problem=problems.document(told)
+    )
+
+
+_JINJA: Final = _environment()
+
+
+def _rendered(
+    name: str, code: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None, **values: Any
+) -> Response:
+    return HTMLResponse(_JINJA.get_template(name).render(values), code, headers)
+
+
+class Pages:
+    """Each page is a method."""
+
+    def __init__(self, site: Site) -> None:
+        """Render from `site`."""
+        self._site = site
+        self._looks = Looks(site.board, site.clock)
+        self._verifying = Verifying(site.journal_file, site.store, site.clock)
+
+    async def _page(self, request: Request, name: str, **values: Any) -> Response:
+        """Render a page in its frame: who asks, and what is to be seen on every page."""
+        site = self._site
+        visitor: Visitor = request.scope[VISITOR]
+        pending = await site.journal.requests(state=RequestState.PENDING, limit=limits.OPS_PAGE)
+        values.setdefault("status", await site.board.status(site.journal))
+        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        frame = {"csrf": visitor.csrf, "path": path, "pending": len(pending), "section": request.url.path}
+        return _rendered(name, site=site, frame=frame, board=site.board, pending=pending, **values)
+
+    # -- guests --------------------------------------------------------------------------------------------------------
+
+    async def guests(self, request: Request) -> Response:
+        """All guests, and before them what needs a person."""
+        doubts = await self._site.journal.doubts()
+        status = await self._site.board.status(self._site.journal)
+        counts = [(sync, sum(1 for guest in status.guests if guest.sync == sync)) for sync in standing.SYNCS]
+        first = sorted(status.guests, key=lambda guest: (_ORDER[guest.sync], guest.vmid))
+        return await self._page(request, "guests.html", status=status, doubts=doubts, counts=counts, first=first)
+
+    async def guest(self, request: Request) -> Response:
+        """One guest."""
+        vmid = api.vmid_of(request.path_params["vmid"])
+        site = self._site
+        status = await site.board.status(site.journal)
+        known = next((guest for guest in status.guests if guest.vmid == vmid), None)
+        ops = await site.journal.ops(vmid=vmid, limit=_HISTORY)
+        if known is None and not ops:
+            raise Problem(HTTPStatus.NOT_FOUND, f"nothing is known of a guest {vmid}")
+        guest = known or standing.unknown(vmid, "", "no manifest declares it, and the last pass did not see it")
+        plan, seen = site.board.plan_of(vmid), site.board.seen(vmid)
+        return await self._page(
+            request,
+            "guest.html",
+            status=status,
+            guest=guest,
+            plan=plan,
+            blocked=plan is not None and plan.bucket is Bucket.BLOCKED,
+            seen=seen,
+            want=site.board.want(vmid),
+            ops=ops,
+        )
+
+    # -- operations ----------------------------------------------------------------------------------------------------
+
+    async def ops(self, request: Request) -> Response:
+        """Operations, unresolved ones first."""
+        state, vmid, limit = _filter(request)
+        ops = await api.find_ops(self._site.journal, state, vmid, limit)
+        first = tuple(op for op in ops if op.unresolved is not None)
+        rest = tuple(op for op in ops if op.unresolved is None)
+        return await self._page(request, "ops.html", unresolved=first, ops=rest, state=state, vmid=vmid, limit=limit)
+
+    async def op(self, request: Request) -> Response:
+        """The whole story of one."""
+        view, story = await api.story_of(self._site, request.path_params["op_id"])
+        asked = await self._site.journal.request(view.op_id) if view.intent.one_shot else None
+        ended = view.state in lifecycle.TERMINAL
+        return await self._page(request, "op.html", op=view, story=story, asked=asked, ended=ended)
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    async def requests(self, request: Request) -> Response:
+        """Requests, those that wait first."""
+        found = await self._site.journal.requests(limit=limits.OPS_PAGE)
+        others = [view for view in found if view.state is not RequestState.PENDING]
+        ops = {view.request_id: op for view in others if (op := await self._op_of(view)) is not None}
+        return await self._page(request, "requests.html", others=others, ops=ops)
+
+    async def request(self, request: Request) -> Response:
+        """One request: what it would do to which very guest, and who agreed."""
+        request_id = request.path_params["request_id"]
+        view = await self._site.journal.request(OpId(request_id)) if api.is_id(request_id) else None
+        if view is None:
+            raise Problem(HTTPStatus.NOT_FOUND, "there is no request with this id")
+        facts = await self._looks.at(view.request.target.vmid, self._site.pve)
+        return await self._page(
+            request, "request.html", view=view, facts=facts, same=_same(view, facts), op=await self._op_of(view)
+        )
+
+    async def _op_of(self, view: RequestView) -> OpView | None:
+        return await self._site.journal.op(view.request_id) if view.state is RequestState.ACCEPTED else None
+
+    # -- the journal ---------------------------------------------------------------------------------------------------
+
+    async def journal(self, request: Request) -> Response:
+        """Its end, and what a verification found."""
+        head = self._site.board.head
+        records = await self._site.journal.records(after_seq=max(0, head.seq - _TAIL), limit=_TAIL) if head else ()
+        titles = {op_id: await self._title(op_id) for op_id in {record.op_id for record in records if record.op_id}}
+        newest: list[Record] = list(reversed(records))
+        return await self._page(
+            request, "journal.html", head=head, records=newest, titles=titles, verified=self._verifying.last
+        )
+
+    async def _title(self, op_id: OpId) -> str:
+        view = await self._site.journal.op(op_id)
+        return stories.title(view) if view else ""
+
+    async def verify(self, request: Request) -> Response:
+        """Read all of it, and check it."""
+        await self._checked(request)
+        await self._verifying.verify()
+        return RedirectResponse("/journal", HTTPStatus.SEE_OTHER)
+
+    # -- coming and going ----------------------------------------------------------------------------------------------
+
+    async def events(self, request: Request) -> Response:
+        """Word that something is new; the page then reads itself anew."""
+        return api.stream(request, self._site.changes, encoded("hello", {}))
+
+    async def login(self, request: Request) -> Response:
+        """Ask for the token, and let in who has it."""
+        doors = self._site.doors
+        if request.method != "POST":
+            return self._ask(request, "", HTTPStatus.OK, request.query_params.get("after", "/"))
+        form = await _form(request)
+        after = _local(form.get("after", "/"))
+        if not doors.may_log_in(request, form.get("csrf", "")):
+            return self._ask(request, "That form was too old, or not ours. Try again.", HTTPStatus.FORBIDDEN, after)
+        if not doors.is_token(form.get("token", "").strip()):
+            self._site.complain("a login with a wrong token was refused")
+            await self._site.clock.sleep(_WRONG_S)
+            return self._ask(request, "That is not the token.", HTTPStatus.FORBIDDEN, after)
+        return RedirectResponse(after, HTTPStatus.SEE_OTHER, {"set-cookie": doors.log_in()})
+
+    def _ask(self, request: Request, wrong: str, status: HTTPStatus, after: str) -> Response:
+        csrf, cookie = self._site.doors.before_login(request)
+        headers = {"set-cookie": cookie}
+        return _rendered(
+            "login.html", status, headers, site=self._site, frame=None, csrf=csrf, wrong=wrong, after=after
+        )
+
+    async def logout(self, request: Request) -> Response:
+        """End the session."""
+        visitor = await self._checked(request)
+        headers = {"set-cookie": self._site.doors.log_out(visitor), "clear-site-data": '"cache"'}
+        return RedirectResponse("/login", HTTPStatus.SEE_OTHER, headers)
+
+    async def _checked(self, request: Request) -> Visitor:
+        """A form of ours. Raises Problem for any other."""
+        visitor: Visitor = request.scope[VISITOR]
+        if not self._site.doors.may_post(request, visitor, (await _form(request)).get("csrf", "")):
+            raise Problem(HTTPStatus.FORBIDDEN, "that form was too old, or not ours; reload the page and try again")
+        return visitor
+
+
+_WRONG_S: Final = 0.5
+"""Before a wrong token is answered: guessing is hopeless anyway, and need not be fast."""
+
+_ORDER: Final = {sync: at for at, sync in enumerate(("blocked", "unknown", "drifted", "in_sync", "unmanaged"))}
+"""What needs a person stands first."""
+
+_FORM_FIELDS_MAX: Final = 10
+
+
+async def _form(request: Request) -> dict[str, str]:
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "this takes a form")
+    try:
+        fields = parse_qs((await request.body()).decode(), keep_blank_values=True, max_num_fields=_FORM_FIELDS_MAX)
+    except ValueError:
+        raise Problem(HTTPStatus.BAD_REQUEST, "that is no form") from None
+    return {name: values[0] for name, values in fields.items()}
+
+
+def _local(path: str) -> str:
+    """A path of ours to go to after a login: nothing that a browser would take for another host."""
+    plain = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
+    return path if plain and path.isascii() else "/"
+
+
+def _filter(request: Request) -> tuple[str, Any, int]:
+    """Like the API's query; a form sends its empty fields too."""
+    given = [(name, value) for name, value in request.query_params.multi_items() if value]
+    scope = {**request.scope, "query_string": "&".join(f"{name}={value}" for name, value in given).encode()}
+    return api.ops_query(Request(scope))
+
+
+def _same(view: RequestView, facts: Facts) -> str:
+    return same_guest(view.request.target, facts.guest) if facts.guest else ""
