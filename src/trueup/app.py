@@ -5,23 +5,21 @@ It hands the commands a value full of parts and imports each adapter inside the 
 """
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trueup.edges.cli import run
+from trueup.edges.journals import Journals
 from trueup.edges.parts import Credential, JournalFile, Parts
 
 if TYPE_CHECKING:
     from trueup.adapters import pve_http
     from trueup.adapters.manifests import Manifests
     from trueup.adapters.pve_schema import Looked
-    from trueup.adapters.sqlite import Stats, Verification
-    from trueup.adapters.sqlite.copies import Copied, Salvage
-    from trueup.adapters.sqlite.retention import Clerk, Pruning
-    from trueup.model.settings import ClusterSettings, Settings, StoreSettings
-    from trueup.ports import Clock, Entropy, Journal, JournalReader, Keeper, Pve
+    from trueup.model.settings import ClusterSettings, Settings
+    from trueup.ports import Clock, Entropy, Keeper, Pve
 
 
 def main() -> None:
@@ -30,21 +28,23 @@ def main() -> None:
 
 
 def parts() -> Parts:
-    """The parts of the real thing: this machine's clock, a SQLite journal, PVE over HTTPS."""
+    """The parts of the real thing: this machine's clock, the journal that the settings name, PVE over HTTPS."""
+    journals = Journals(_clock, _holder)
     return Parts(
         settings=_settings,
         clock=_clock,
         entropy=_entropy,
-        journal=_journal,
-        reader=_reader,
+        journal=journals.journal,
+        reader=journals.reader,
+        standing_by=journals.standing_by,
         journal_file=JournalFile(
-            exists=_exists,
-            held=_held,
-            verify=_verify,
-            export=_export,
-            stats=_stats,
-            durability=_durability,
-            upkeep=_Upkeep(),
+            exists=journals.exists,
+            held=journals.held,
+            verify=journals.verify,
+            export=journals.export,
+            stats=journals.stats,
+            durability=journals.durability,
+            upkeep=journals,
         ),
         manifests=_manifests,
         pve=_pve,
@@ -71,87 +71,11 @@ def _entropy() -> "Entropy":
     return SystemEntropy()
 
 
-# -- the journal -------------------------------------------------------------------------------------------------------
+def _holder() -> str:
+    """Name this process as the journal does: host and pid."""
+    from trueup.edges.incarnation import holder
 
-
-def _journal(store: "StoreSettings") -> "Journal":
-    from trueup.adapters import sqlite
-
-    return sqlite.open_journal(store.path)
-
-
-@asynccontextmanager
-async def _reader(store: "StoreSettings") -> "AsyncGenerator[JournalReader]":
-    from trueup.adapters import sqlite
-
-    reader = sqlite.open_reader(store.path)
-    try:
-        yield reader
-    finally:
-        await reader.close()
-
-
-def _exists(store: "StoreSettings") -> bool:
-    return store.path.exists()
-
-
-def _held(store: "StoreSettings") -> bool:
-    from trueup.adapters.sqlite.lock import is_held
-
-    return is_held(store.path)
-
-
-def _verify(store: "StoreSettings") -> "Verification":
-    from trueup.adapters import sqlite
-
-    return sqlite.verify(store.path)
-
-
-def _export(store: "StoreSettings") -> Iterator[str]:
-    from trueup.adapters import sqlite
-
-    return sqlite.export(store.path)
-
-
-def _stats(store: "StoreSettings") -> "Stats":
-    from trueup.adapters import sqlite
-
-    return sqlite.stats(store.path)
-
-
-def _durability(store: "StoreSettings") -> str:
-    from trueup.adapters import sqlite
-
-    return sqlite.durability(store.path)
-
-
-class _Upkeep:
-    """See `trueup.edges.parts.JournalUpkeep`."""
-
-    def backup(self, store: "StoreSettings", target: Path) -> "Copied":
-        from trueup.adapters import sqlite
-
-        return sqlite.backup(store.path, target)
-
-    def import_lines(self, store: "StoreSettings", lines: Iterable[bytes]) -> "Copied":
-        from trueup.adapters import sqlite
-
-        return sqlite.import_lines(lines, store.path)
-
-    def prune(self, store: "StoreSettings", before_ms: int, clerk: "Clerk", *, dry: bool) -> "Pruning":
-        from trueup.adapters import sqlite
-
-        return sqlite.prune(store.path, before_ms=before_ms, clerk=clerk, dry=dry)
-
-    def quarantine(self, store: "StoreSettings", stamp: str, record_id: str, at_ms: int) -> "Salvage":
-        from trueup.adapters import sqlite
-
-        return sqlite.quarantine(store.path, stamp=stamp, record_id=record_id, at_ms=at_ms)
-
-    def rebuild(self, store: "StoreSettings") -> "Verification":
-        from trueup.adapters import sqlite
-
-        return sqlite.rebuild(store.path)
+    return holder()
 
 
 # -- manifests and PVE -------------------------------------------------------------------------------------------------
@@ -187,10 +111,13 @@ async def _options(pve: "Pve", settings: "Settings") -> "Looked":
     from trueup.adapters import pve_schema
     from trueup.adapters.pve import PveClient
 
-    if not isinstance(pve, PveClient):
+    inner: object = pve
+    while not isinstance(inner, PveClient) and hasattr(inner, "inner"):  # whoever counts or bounds calls
+        inner = getattr(inner, "inner")  # noqa: B009 - its type is not known
+    if not isinstance(inner, PveClient):
         return pve_schema.Looked()
     folder = settings.store.path.parent
-    return await pve_schema.look_up(pve, folder / "schema" if folder.is_dir() else None)
+    return await pve_schema.look_up(inner, folder / "schema" if folder.is_dir() else None)
 
 
 def _login(cluster: "ClusterSettings", who: Credential) -> "pve_http.Login":

@@ -105,8 +105,11 @@ class Pve(Protocol):
         """Whether the guest runs now (status/current). Raises Absent or ReadFailed."""
         ...
 
-    async def tasks(self, node: NodeName) -> TaskList:
-        """The whole task list of one node, all sources. Raises ReadFailed."""
+    async def tasks(self, node: NodeName, *, proven: bool = True) -> TaskList:
+        """The whole task list of one node, all sources. Raises ReadFailed.
+
+        Whether it shows all tasks costs calls of its own; with `proven=False` they are saved, and `sees_all` is false.
+        """
         ...
 
     async def active_tasks(self, node: NodeName) -> tuple[TaskRow, ...]:
@@ -249,6 +252,15 @@ class Journal(JournalReader, Protocol):
             Stale: the epoch is over.
             IllegalTransition: the lifecycle forbids one of them; none was written.
             JournalFailed: not durable (disk full, I/O error); none counts as written, mutations must stop.
+        """
+        ...
+
+    async def enter(self) -> None:
+        """Take the lock or the lease, before anything else is called; `close` gives it back.
+
+        Raises:
+            JournalBusy: another process holds it; the message names it.
+            BadInput, Corrupt, JournalFailed: it cannot be written.
         """
         ...
 

@@ -149,7 +149,7 @@ def test_insecure_is_said_on_every_run(file):
         (f"{LEAST}colour = 1\n", "trueup.toml:6: unknown key 'colour'"),
         (f"{LEAST}token = 1\n", "trueup.toml:6: unknown key 'token' (did you mean 'token_id'?)"),
         (f"{LEAST}[stroe]\n", "trueup.toml:6: unknown key 'stroe' (did you mean 'store'?)"),
-        (f"{LEAST}[store]\nurl='postgresql://u:hunter2@h/d'\n", "trueup.toml:7: PostgreSQL is not supported"),
+        (f"{LEAST}[store]\nurl='postgresql://u:hunter2@h'\n", "trueup.toml:7: the journal's address names no database"),
         (f"{LEAST}[store]\nurl='mysql://u:hunter2@h/d'\n", "trueup.toml:7: 'mysql://***@h/d' is no place"),
         (f"{LEAST}[store]\nurl='sqlite:///rel.db'\n", "is no place for the journal"),
         (f"{LEAST}[store]\nlease='5s'\n", "trueup.toml:7: 5s is outside of 45s to 3600s"),

@@ -43,6 +43,7 @@ async def journal_for_work(parts: Parts, settings: Settings) -> AsyncGenerator[J
     """Open the journal for writing and hold its lock. Raises JournalBusy, Corrupt, BadInput or JournalFailed."""
     journal = parts.journal(settings.store)
     try:
+        await journal.enter()
         yield journal
     finally:
         await journal.close()
@@ -53,6 +54,7 @@ async def journal_if_free(parts: Parts, settings: Settings) -> AsyncGenerator[Jo
     """The journal for writing, or the news that somebody else holds it. Raises Corrupt, BadInput or JournalFailed."""
     try:
         journal = parts.journal(settings.store)
+        await journal.enter()
     except JournalBusy as busy:
         yield busy
         return

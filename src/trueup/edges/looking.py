@@ -64,9 +64,9 @@ class LookingPve:
         """See `trueup.ports.Pve`."""
         return await self._pve.running(node, guest, vmid)
 
-    async def tasks(self, node: NodeName) -> TaskList:
+    async def tasks(self, node: NodeName, *, proven: bool = True) -> TaskList:
         """See `trueup.ports.Pve`."""
-        return await self._pve.tasks(node)
+        return await self._pve.tasks(node, proven=proven)
 
     async def active_tasks(self, node: NodeName) -> tuple[TaskRow, ...]:
         """See `trueup.ports.Pve`."""
@@ -91,6 +91,9 @@ class LookingJournal:
     async def append(self, epoch: Epoch, drafts: Sequence[Draft]) -> tuple[Record, ...]:
         """Refuse. Raises InvariantBroken, always."""
         raise InvariantBroken(what=f"{len(drafts)} records of epoch {epoch} were not written: this command only looks")
+
+    async def enter(self) -> None:
+        """There is no lock to be taken."""
 
     def lead_until(self) -> float:
         """Never: this command only looks."""

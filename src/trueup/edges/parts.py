@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trueup.adapters.sqlite import Stats, Verification
     from trueup.adapters.sqlite.copies import Copied, Salvage
     from trueup.adapters.sqlite.retention import Clerk, Pruning
+    from trueup.edges.journals import StandingBy
     from trueup.model.ids import TokenId
     from trueup.model.settings import ClusterSettings, Secret, Settings, StoreSettings
     from trueup.ports import Clock, Entropy, Journal, JournalReader, Keeper, Pve
@@ -74,8 +75,9 @@ class JournalUpkeep(Protocol):
 class Parts:
     """All parts.
 
-    `settings` reads a settings file. `journal` opens the journal for writing and holds its lock until it is closed;
-    `reader` opens it beside its writer; both raise what the adapter raises. `manifests` makes a loader that remembers
+    `settings` reads a settings file. `journal` opens the journal for writing; its lock or lease is held from `enter` to
+    `close`. `reader` opens it beside its writer, `standing_by` for an agent that waits to lead (None where the journal
+    knows no standbys); all raise what the adapter raises. `manifests` makes a loader that remembers
     files which did not change. `pve` and `keeper` connect, and are entered once PVE has answered. `options` asks the
     cluster which options guests have there, and never raises.
     """
@@ -84,6 +86,7 @@ class Parts:
     clock: "Callable[[], Clock]"
     entropy: "Callable[[], Entropy]"
     journal: "Callable[[StoreSettings], Journal]"
+    standing_by: "Callable[[StoreSettings], AbstractAsyncContextManager[StandingBy | None]]"
     reader: "Callable[[StoreSettings], AbstractAsyncContextManager[JournalReader]]"
     journal_file: JournalFile
     manifests: "Callable[[Path], Callable[[], Manifests]]"

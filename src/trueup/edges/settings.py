@@ -54,6 +54,10 @@ _INSECURE: Final = (
 )
 
 
+_BESIDE_POSTGRES: Final = "state/postgresql"
+"""Names what is kept on this machine where the journal is not: the control socket, the cluster's schema."""
+
+
 class SecretRead(msgspec.Struct, frozen=True, kw_only=True):
     """A secret, and what should be said about the way it is kept."""
 
@@ -202,7 +206,7 @@ def _settings(form: "SettingsForm", file: Path) -> Settings:
     return Settings(
         file=file,
         cluster=_cluster(form.cluster, file.parent),
-        store=StoreSettings(path=path(form.store.url), lease_s=form.store.lease),
+        store=_store(form, file.parent),
         manifests=ManifestSettings(path=path(form.manifests.path)),
         reconcile=ReconcileSettings(interval_s=form.reconcile.interval, mode=Mode(form.reconcile.mode)),
         gate=GateSettings(keyring=path(form.gate.keyring), policy=path(form.gate.policy), spool=path(form.gate.spool)),
@@ -219,6 +223,16 @@ def _settings(form: "SettingsForm", file: Path) -> Settings:
         notify=NotifySettings(urls=tuple(Secret(url) for url in form.notify.urls)),
         warnings=(_INSECURE,) if form.cluster.insecure else (),
     )
+
+
+def _store(form: "SettingsForm", folder: Path) -> StoreSettings:
+    from trueup.adapters.postgres import address
+
+    url, lease_s = form.store.url, form.store.lease
+    if url.partition(":")[0] in address.SCHEMES and "://" in url:
+        found = address.parse(url, form.cluster.name)
+        return StoreSettings(path=folder / _BESIDE_POSTGRES, postgres=found, lease_s=lease_s)
+    return StoreSettings(path=folder / url, lease_s=lease_s)
 
 
 def _cluster(form: "ClusterForm", folder: Path) -> ClusterSettings:

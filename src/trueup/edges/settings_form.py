@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from trueup.adapters.complaints import Path, wrong
+from trueup.adapters.postgres import address
 from trueup.model import limits
 from trueup.model.durations import parse_duration
 from trueup.model.errors import BadInput
@@ -110,18 +111,18 @@ def _between(least: float, most: float) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _sqlite(value: str) -> str:
+def _store(value: str) -> str:
+    """The path of a SQLite file, or the whole URL of a database."""
     scheme, _, path = value.partition(":")
-    if scheme in {"postgres", "postgresql"}:
-        raise wrong("PostgreSQL is not supported by this version", 'write url = "sqlite:state/journal.db"')
+    if scheme in address.SCHEMES:
+        try:
+            return address.parse(value, "").url.reveal()
+        except BadInput as error:
+            raise wrong(error.what, error.remedy) from None
     if scheme != "sqlite" or not path or "?" in path or "\0" in path or path.endswith("/") or path.startswith("//"):
-        remedy = 'write url = "sqlite:state/journal.db", or "sqlite:/var/lib/trueup/journal.db"'
-        raise wrong(f"{_no_password(value)!r} is no place for the journal", remedy)
+        remedy = 'write url = "sqlite:state/journal.db", or "postgresql://user@host/database"'
+        raise wrong(f"{address.redacted(value)[:80]!r} is no place for the journal", remedy)
     return path
-
-
-def _no_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", url)[:80]
 
 
 def _listen(value: str) -> str:
@@ -185,7 +186,7 @@ class ClusterForm(_Form):
 class StoreForm(_Form):
     """`[store]`."""
 
-    url: Annotated[str, AfterValidator(_sqlite)] = "state/journal.db"
+    url: Annotated[str, AfterValidator(_store)] = "state/journal.db"
     lease: Annotated[Seconds, _between(limits.LEASE_MIN_S, limits.LEASE_MAX_S)] = limits.LEASE_S
 
 

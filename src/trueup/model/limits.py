@@ -129,6 +129,10 @@ PRESUMED_WATCH_S: Final = 24 * 3600.0
 """How long passes look for signs of an operation that was presumed not to have started: a day, since daemons that
 hang overnight are restarted in the morning."""
 
+HINDSIGHT_OPS_MAX: Final = 64
+"""Operations in flight whose guests are read, one by one, before recovery may write to them: whoever brings an older
+journal back has few. The guests of more are looked at by the first pass."""
+
 TIME_SLACK_S: Final = 3600.0
 """Slack when a task's start is compared with ours: nodes' clocks differ, and a `Date` is the entry node's."""
 

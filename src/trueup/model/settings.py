@@ -96,11 +96,32 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     keeper: KeeperSettings | None = None
 
 
+class PostgresAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """A database in PostgreSQL, and the journal's name in it: the cluster's.
+
+    `url` is as it was written, perhaps with a password; `shown` never has one.
+    """
+
+    url: Secret
+    shown: str
+    journal: str
+
+
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The journal: an SQLite file. `lease_s` is how long a leader leads without renewing."""
+    """The journal: a SQLite file, or a database in PostgreSQL if `postgres` is there.
+
+    `path` is the file; beside it are the control socket and what is kept of the cluster's schema, with PostgreSQL too.
+    `lease_s` is how long a leader leads without renewing.
+    """
 
     path: Path
+    postgres: PostgresAddress | None = None
     lease_s: float = limits.LEASE_S
+
+    @property
+    def shown(self) -> str:
+        """The journal's place, for people."""
+        return self.postgres.shown if self.postgres else str(self.path)
 
 
 class ManifestSettings(msgspec.Struct, frozen=True, kw_only=True):

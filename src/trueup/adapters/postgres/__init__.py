@@ -8,18 +8,11 @@
 | `lease` | who leads, and until when it may believe so |
 | `store` | what a transaction is, and what follows when its outcome is not known |
 | `group_commit` | which appends share a transaction |
-| `tables` | what records change in the derived tables |
-| `reader`, `standby` | where queries run; how an agent waits to lead |
+| `names`, `tables`, `gate_tables` | what records change in the derived tables, and how they are asked |
+| `journal`, `reader`, `standby` | the port; where queries run; how an agent waits to lead |
 | `inbox` | what standbys hand to the leader |
 | `scratch`, `audit`, `upkeep` | whether a journal is what was written; copies, pruning, saving |
 | `apart` | how commands without a loop ask |
+
+Nothing is imported here: reading a settings file must not cost a driver.
 """
-
-from trueup.adapters.postgres.address import Address, parse, redacted
-from trueup.adapters.postgres.inbox import Waiting
-from trueup.adapters.postgres.journal import PostgresJournal
-from trueup.adapters.postgres.lease import Leader
-from trueup.adapters.postgres.reader import Reader
-from trueup.adapters.postgres.standby import Standby
-
-__all__ = ["Address", "Leader", "PostgresJournal", "Reader", "Standby", "Waiting", "parse", "redacted"]

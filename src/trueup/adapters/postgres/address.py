@@ -8,12 +8,13 @@ import re
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-import msgspec
-
 from trueup.model.errors import BadInput
+from trueup.model.settings import PostgresAddress as Address
 from trueup.model.settings import Secret
 
 SCHEMES: Final = frozenset({"postgres", "postgresql"})
+__all__ = ["Address", "parse", "redacted"]
+
 KEYS: Final = frozenset(
     {
         "host", "port", "user", "passfile", "password", "dbname",
@@ -25,14 +26,6 @@ KEYS: Final = frozenset(
 REMEDY: Final = 'write url = "postgresql://user@host:5432/database"'
 _SECRET_KEYS: Final = frozenset({"password"})
 _AUTHORITY: Final = re.compile(r"//[^/?#]*@")
-
-
-class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """A database and the journal's name in it. `url` is as it was written; `shown` has no password."""
-
-    url: Secret
-    shown: str
-    journal: str
 
 
 def parse(url: str, journal: str) -> Address:

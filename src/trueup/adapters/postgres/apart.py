@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class _Ended(Exception):  # noqa: N818 - it never leaves this module
+class _Ended(Exception):
     """There are no more values; a future takes no StopAsyncIteration for an answer."""
 
 

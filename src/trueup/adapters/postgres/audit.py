@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from trueup.adapters.postgres import scratch, server, tables, trouble
+from trueup.adapters.postgres import lease, scratch, server, tables, trouble
 from trueup.adapters.postgres.address import Address
 from trueup.adapters.postgres.server import Connection, connected
 from trueup.adapters.sqlite import tables as rules
@@ -201,6 +201,24 @@ async def settings(address: Address) -> Settings:
             replicas=len(rows),
             replicas_in_step=sum(1 for row in rows if row["sync_state"] in {"sync", "quorum"}),
         )
+
+
+def weakness(found: Settings) -> str:
+    """What is wrong with how a server keeps what it committed; '' = nothing."""
+    if not found.fsync:
+        return "PostgreSQL runs with fsync off: it forgets what it committed"
+    if not found.full_page_writes:
+        return "PostgreSQL runs with full_page_writes off: a power loss can damage pages for good"
+    if found.replicas and not found.replicas_in_step:
+        what = f"PostgreSQL has {found.replicas} replicas, none of which a COMMIT waits for"
+        return f"{what}: a failover may forget operations and nonces"
+    return ""
+
+
+async def leader(address: Address) -> lease.Leader | None:
+    """Who leads now; None = nobody. Raises BadInput or JournalFailed."""
+    async with connected(address) as connection:
+        return await lease.look(connection, await server.require_number(connection, address))
 
 
 async def exists(address: Address) -> bool:

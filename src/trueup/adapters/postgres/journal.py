@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Self
 
 from trueup.adapters.journal_admission import Append
 from trueup.adapters.postgres import audit, inbox, lease, server, tables, trouble
@@ -10,7 +9,6 @@ from trueup.adapters.postgres.address import Address
 from trueup.adapters.postgres.group_commit import GroupCommit
 from trueup.adapters.postgres.lease import Keeping
 from trueup.adapters.postgres.reader import Reader, close_pool, open_pool
-from trueup.adapters.postgres.server import Pool
 from trueup.adapters.postgres.store import Store
 from trueup.core import codec
 from trueup.model.ids import Epoch, OpId, TokenId
@@ -26,18 +24,19 @@ class PostgresJournal(Reader):
     unheard; its record ids tell which.
     """
 
-    def __init__(
-        self, address: Address, journal: int, pool: Pool, clock: Clock, *, keeping: Keeping, store: Store
-    ) -> None:
-        """Take over what `open` has opened."""
-        super().__init__(address, journal, pool, clock)
-        self._keeping = keeping
-        self._store = store
-        self._writer = GroupCommit(store)
+    _keeping: Keeping
+    _store: Store
+    _writer: GroupCommit
+
+    def __init__(self, address: Address, *, holder: str, lease_s: float, clock: Clock) -> None:
+        """Nothing is connected before `enter`. `holder` is this process, for people."""
+        super().__init__(address, clock)
+        self._holder = holder
+        self._lease_s = lease_s
+        self._entered = False
         self._ending: asyncio.Task[None] | None = None
 
-    @classmethod
-    async def open_for_work(cls, address: Address, *, holder: str, lease_s: float, clock: Clock) -> Self:
+    async def enter(self) -> None:
         """Make or open the journal, take its lease, and verify it as far as a writer does.
 
         Raises:
@@ -45,14 +44,15 @@ class PostgresJournal(Reader):
             BadInput: the address, the rights, or the version of what is there, do not do.
             Corrupt: it is damaged. JournalFailed: no answer, or no durability to be had.
         """
+        address = self._address
         with trouble.mapped(address.shown):
             connection = await server.connect(address, target="read-write")
             try:
                 await server.require_durable(connection, address.shown)
                 await server.migrate(connection, address.shown)
                 journal = await server.found(connection, address.journal)
-                hold = await lease.take(connection, journal, holder, lease_s, clock, address.shown)
-                keeping = Keeping(address, journal, lease_s, hold, clock)
+                hold = await lease.take(connection, journal, self._holder, self._lease_s, self._clock, address.shown)
+                keeping = Keeping(address, journal, self._lease_s, hold, self._clock)
                 keeping.start()
                 try:
                     await audit.prepare(connection, journal, address)
@@ -63,8 +63,11 @@ class PostgresJournal(Reader):
                     raise
             finally:
                 await server.hang_up(connection)
-        store = Store(address, journal, keeping, clock, head)
-        return cls(address, journal, pool, clock, keeping=keeping, store=store)
+        self.attach(journal, pool)
+        self._keeping = keeping
+        self._store = Store(address, journal, keeping, self._clock, head)
+        self._writer = GroupCommit(self._store)
+        self._entered = True
 
     @property
     def head(self) -> codec.Head:
@@ -108,6 +111,8 @@ class PostgresJournal(Reader):
 
     async def close(self) -> None:
         """Write what is queued, give the lease back, close. Safe to call twice, and by several at once."""
+        if not self._entered:
+            return
         if self._ending is None:
             self._ending = asyncio.create_task(self._end())
         await asyncio.shield(self._ending)

@@ -30,12 +30,19 @@ class Reader:
     is verified beforehand, so that the sound parts of a damaged journal can still be read.
     """
 
-    def __init__(self, address: Address, journal: int, pool: Pool, clock: Clock) -> None:
-        """Take over an open pool."""
+    _journal: int
+    _pool: Pool
+
+    def __init__(self, address: Address, clock: Clock) -> None:
+        """Nothing is connected before `attach`."""
         self._address = address
+        self._clock = clock
+        self._closed = True
+
+    def attach(self, journal: int, pool: Pool) -> None:
+        """Read the journal of this number through an open pool."""
         self._journal = journal
         self._pool = pool
-        self._clock = clock
         self._closed = False
 
     @classmethod
@@ -49,7 +56,9 @@ class Reader:
             except BaseException:
                 pool.terminate()
                 raise
-        return cls(address, journal, pool, clock)
+        reader = cls(address, clock)
+        reader.attach(journal, pool)
+        return reader
 
     async def in_flight(self) -> tuple[OpView, ...]:
         """See `ports.JournalReader`."""
@@ -196,5 +205,5 @@ async def close_pool(pool: Pool) -> None:
 
 
 def _whole(connection: object) -> Connection:
-    """asyncpg lends a proxy that does all that a connection does."""
+    """Asyncpg lends a proxy that does all that a connection does."""
     return connection  # pyright: ignore[reportReturnType]

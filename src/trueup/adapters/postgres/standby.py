@@ -33,7 +33,9 @@ class Standby(Reader):
             except BaseException:
                 pool.terminate()
                 raise
-        return cls(address, journal, pool, clock)
+        standby = cls(address, clock)
+        standby.attach(journal, pool)
+        return standby
 
     async def inbox_put(self, request: bytes, via: str) -> int:
         """Hand a request to the leader, whoever that is; returns its number in the inbox. The sender hears "pending".

@@ -44,7 +44,7 @@ class _Stage(Protocol):
     async def __call__(self, connection: Connection, head: codec.Head, *, lasts: bool) -> Group: ...
 
 
-class _Unknown(Exception):  # noqa: N818 - it never leaves this module
+class _Unknown(Exception):
     """A COMMIT was sent and not answered."""
 
 

@@ -4,12 +4,13 @@ Each of them works on a copy (`scratch`), where the rules are SQLite's own, and 
 transaction that holds the head's lock. Those that write hold the lease as well, so no agent is under way.
 """
 
-import shutil
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+
+import msgspec
 
 from trueup.adapters import sqlite
 from trueup.adapters.postgres import audit, lease, scratch, server, trouble
@@ -108,9 +109,15 @@ async def rebuild(address: Address, holder: str, clock: Clock) -> Verification:
     return found
 
 
-async def quarantine(
-    address: Address, folder: Path, holder: str, clock: Clock, *, stamp: str, record_id: str, at_ms: int
-) -> Salvage:
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """When something was put aside, as part of a name, and the record that tells of it."""
+
+    text: str
+    record_id: str
+    at_ms: int
+
+
+async def quarantine(address: Address, folder: Path, holder: str, clock: Clock, stamp: Stamp) -> Salvage:
     """Give a damaged journal another name, and start a new one with all that could be read, in doubt.
 
     What is there of the damaged one is also written into `folder`, as SQLite has it and as lines.
@@ -122,13 +129,10 @@ async def quarantine(
     async with _alone(address, holder, clock) as (connection, journal), connection.transaction():
         await _locked_seq(connection, journal)
         async with scratch.copied(connection, journal) as copy:
-            saved = sqlite.quarantine(copy.path, stamp=stamp, record_id=record_id, at_ms=at_ms)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            aside = folder / f"{address.journal}.quarantined-{stamp}"
+            saved = sqlite.quarantine(copy.path, stamp=stamp.text, record_id=stamp.record_id, at_ms=stamp.at_ms)
+            aside = folder / f"{address.journal}.quarantined-{stamp.text}"
             exported = aside.with_name(f"{aside.name}.jsonl")
-            for from_, to in ((saved.aside, aside), (saved.exported, exported)):
-                shutil.copyfile(from_, to)
-                to.chmod(0o600)
+            _keep({saved.aside: aside, saved.exported: exported})
             await connection.execute("UPDATE trueup.journals SET name = $2 WHERE journal = $1", journal, aside.name)
             anew = await server.found(connection, address.journal)
             made = Scratch(copy.path, sqlite.verify(copy.path))
@@ -141,6 +145,18 @@ async def quarantine(
         left_out=saved.left_out,
         same_installation=saved.same_installation,
     )
+
+
+def _keep(files: Mapping[Path, Path]) -> None:
+    """Copy files out of a scratch folder, for us alone. Raises BadInput."""
+    for from_, to in files.items():
+        try:
+            to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with to.open("xb") as target:
+                to.chmod(0o600)
+                target.write(from_.read_bytes())
+        except OSError as error:
+            raise BadInput(what=f"cannot write: {error.strerror}", where=str(to)) from error
 
 
 @asynccontextmanager

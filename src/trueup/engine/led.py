@@ -1,0 +1,79 @@
+"""PVE, for whoever leads: nothing is sent after the lease.
+
+One place for all mutations, whoever makes them: the bound is put into each request, and checked on the monotonic clock
+right before its first byte. So an agent that was paused and has lost its lease meanwhile sends nothing more.
+"""
+
+from msgspec.structs import replace
+
+from trueup.model.guests import Backup, ResourceRow, Snapshot
+from trueup.model.ids import GuestType, NodeName, TokenId, Upid, Vmid
+from trueup.model.pve import Call, ClusterState, ConfigRead, Reply, TaskList, TaskRow, TaskState
+from trueup.ports import Journal, Pve
+
+
+class LedPve:
+    """`trueup.ports.Pve`; a request must leave within the lease of the journal that announces it."""
+
+    def __init__(self, inner: Pve, journal: Journal) -> None:
+        """Speak through `inner` for as long as `journal` is led."""
+        self.inner = inner
+        self._journal = journal
+
+    @property
+    def token(self) -> TokenId:
+        """The token in use."""
+        return self.inner.token
+
+    async def send(self, call: Call) -> Reply:
+        """See `trueup.ports.Pve`. Raises NotSent once the lease is over."""
+        led = self._journal.lead_until()
+        return await self.inner.send(replace(call, send_by=min(call.send_by, led) if call.send_by else led))
+
+    async def cluster(self, *, uptimes: bool = True) -> ClusterState:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.cluster(uptimes=uptimes)
+
+    async def resources(self) -> tuple[ResourceRow, ...]:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.resources()
+
+    async def sees_all_guests(self) -> bool:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.sees_all_guests()
+
+    async def statuses(self, node: NodeName) -> tuple[ResourceRow, ...]:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.statuses(node)
+
+    async def config(self, node: NodeName, guest: GuestType, vmid: Vmid) -> ConfigRead:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.config(node, guest, vmid)
+
+    async def snapshots(self, node: NodeName, guest: GuestType, vmid: Vmid) -> tuple[Snapshot, ...]:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.snapshots(node, guest, vmid)
+
+    async def backups(self, node: NodeName, storage: str) -> tuple[Backup, ...]:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.backups(node, storage)
+
+    async def shared_storages(self) -> frozenset[str]:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.shared_storages()
+
+    async def running(self, node: NodeName, guest: GuestType, vmid: Vmid) -> bool:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.running(node, guest, vmid)
+
+    async def tasks(self, node: NodeName, *, proven: bool = True) -> TaskList:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.tasks(node, proven=proven)
+
+    async def active_tasks(self, node: NodeName) -> tuple[TaskRow, ...]:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.active_tasks(node)
+
+    async def task(self, upid: Upid) -> TaskState | None:
+        """See `trueup.ports.Pve`."""
+        return await self.inner.task(upid)
