@@ -9,13 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.journal.samples import draft, epoch, failed, running, started, succeeded
+from tests.journal.samples import (
+    approved,
+    draft,
+    epoch,
+    failed,
+    lapsed,
+    requested,
+    running,
+    sent,
+    signed,
+    started,
+    succeeded,
+    vetoed,
+)
 from trueup.adapters.sqlite import audit, export, file, open_journal, open_reader, rebuild, stats, tables, verify
 from trueup.model.errors import BadInput, Corrupt, TrueupError
+from trueup.model.gate import Refusal
 from trueup.model.ids import NodeName, TokenId, Vmid
 from trueup.model.ops import (
     Adopted,
     Contradicted,
+    Denied,
     OpState,
     Paused,
     Reason,
@@ -29,6 +44,9 @@ from trueup.model.ops import (
 @pytest.fixture
 def path(tmp_path) -> Path:
     return tmp_path / "journal.db"
+
+
+SIGNED = ("s-done", "s-bad", "s-waits", "s-pending", "s-vetoed", "s-late")
 
 
 async def write_all_sorts(path: Path) -> None:
@@ -56,6 +74,21 @@ async def write_all_sorts(path: Path) -> None:
         ],
     )
     await epoch(journal)
+    await journal.close()
+
+
+async def write_gate_sorts(path: Path) -> None:
+    """And something in every table of the gate."""
+    journal = open_journal(path, inline=True)
+    e = await epoch(journal)
+    await journal.append(e, [*signed("s-done", 301), sent("s-done", 301), succeeded("s-done")])
+    await journal.append(e, [*signed("s-bad", 302), sent("s-bad", 302), failed("s-bad")])
+    await journal.append(e, [*signed("s-waits", 303), requested("s-pending", 304), approved("s-pending")])
+    await journal.append(
+        e, [requested("s-vetoed", 305), vetoed("s-vetoed"), requested("s-late", 306), lapsed("s-late")]
+    )
+    await journal.append(e, [draft("", Adopted(vmid=Vmid(203), uid="u3", labels={"tier": "web"}))])
+    await journal.append(e, [draft("", Denied(refusal=Refusal.SIGNATURE, text="no"))])
     await journal.close()
 
 
@@ -95,6 +128,12 @@ def content(path: Path) -> tuple:
                 await reader.accepted(),
                 await reader.presumed_since(0),
                 await reader.claimed_upids(frozenset(f"UPID:pve1:op-{n}:" for n in range(9))),
+                await reader.requests(),
+                [await reader.request_of_nonce(f"n-{name}") for name in SIGNED],
+                [await reader.requests_of_key(f"k-{name}") for name in SIGNED],
+                await reader.one_shots_since(0),
+                await reader.labels(),
+                await reader.newest_ms(),
                 await reader.adopted(),
                 await reader.paused(),
                 await reader.epochs(),
@@ -179,11 +218,26 @@ def test_a_bad_record_is_named_and_writing_refused(written, meddle, statement, f
         ("DELETE FROM adopted", "table adopted"),
         ("UPDATE adopted SET uid = 'u9'", "table adopted"),
         ("DELETE FROM paused", "table paused"),
+        ("UPDATE adopted SET labels = '{}'", "table adopted"),
+        ("UPDATE adopted SET labels = 'x'", "labels"),
+        ("UPDATE newest SET at_ms = 1", "table newest"),
+        ("DELETE FROM newest", "table newest"),
+        ("UPDATE requests SET state = 'pending' WHERE request_id = 's-vetoed'", "request s-vetoed differs"),
+        ("UPDATE requests SET state = 'vetoed' WHERE request_id = 's-pending'", "request s-pending differs"),
+        ("UPDATE requests SET view = x'7b7d' WHERE request_id = 's-bad'", "a request's row"),
+        ("DELETE FROM requests WHERE request_id = 's-done'", "request s-done is missing"),
+        ("UPDATE claims SET held = 0 WHERE op_id = 's-done'", "the claim of request s-done differs"),
+        ("UPDATE claims SET held = 1 WHERE op_id = 's-vetoed'", "the claim of request s-vetoed differs"),
+        ("UPDATE claims SET nonce = 'x' WHERE op_id = 's-late'", "the claim of request s-late differs"),
+        ("UPDATE claims SET started_at_ms = 0 WHERE op_id = 's-bad'", "the claim of request s-bad differs"),
+        ("DELETE FROM claims WHERE op_id = 's-bad'", "the claim of request s-bad is missing"),
+        ("INSERT INTO claims VALUES ('x', 'n', 'k', 0, 0)", "the claim of request x differs"),
         ("DROP INDEX ops_in_flight", "schema"),
         ("CREATE TABLE more (one TEXT)", "schema"),
     ],
 )
 def test_a_derived_table_that_differs_is_told_and_can_be_made_anew(written, meddle, statement, table):
+    asyncio.run(write_gate_sorts(written))
     before = content(written)
     meddle(statement)
     found = verify(written)
@@ -216,6 +270,8 @@ def test_a_record_that_the_lifecycle_forbids_is_bad(written):
 
 
 def test_tables_made_anew_are_those_that_appends_made(written):
+    asyncio.run(write_gate_sorts(written))
+
     def rows():
         with contextlib.closing(sqlite3.connect(written)) as connection:
             return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in tables.DERIVED}

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.cli.stage import Stage, guest
+from tests.journal import samples
 from trueup.adapters import sqlite
 from trueup.model.ids import GuestType, NodeName, OpId, TokenId, Vmid
 from trueup.model.ops import Accepted, Draft, Event, Intent, Kind, Started
@@ -28,7 +29,12 @@ def write(stage: Stage, *events: tuple[str, Event]) -> None:
         journal = sqlite.open_journal(stage.journal(), inline=True)
         epoch = await journal.take_epoch(holder="test", token=TokenId(""), record_id="epoch", at_ms=1)
         for number, (op_id, event) in enumerate(events):
-            await journal.append(epoch, [Draft(record_id=f"r{number}", at_ms=1, op_id=OpId(op_id), event=event)])
+            asked = samples.requested(
+                op_id, 102, kind=Kind.DESTROY, execute_by_ms=FAR_MS, nonce="n", idempotency_key="k"
+            )
+            drafts = [asked] if isinstance(event, Accepted) else []
+            drafts += [Draft(record_id=f"r{number}", at_ms=1, op_id=OpId(op_id), event=event)]
+            await journal.append(epoch, drafts)
         await journal.close()
 
     asyncio.run(append())
@@ -52,7 +58,7 @@ def test_what_was_not_sent_is_taken_back(used: Stage) -> None:
 
 
 def test_what_may_have_reached_pve_is_not(used: Stage) -> None:
-    write(used, ("sent-op", Started(intent=INTENT)))
+    write(used, ("sent-op", accepted()), ("sent-op", Started(intent=INTENT)))
     done = used.run("ops", "cancel", "sent-op")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

@@ -1,23 +1,28 @@
 """The journal is copied, shortened, and saved as far as it can be; what is left is proved, and what is lost is said."""
 
 import sqlite3
+import typing
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.cli.stage import Stage, guest, several
+from tests.journal import samples
 from tests.operator.living import Agent, living
 from trueup.adapters import sqlite
 from trueup.adapters.sqlite.retention import Clerk
 from trueup.model.errors import BadInput
-from trueup.model.ids import GuestType, NodeName, OpId, TokenId, Vmid
+from trueup.model.gate import Refusal
+from trueup.model.ids import Digest, GuestType, NodeName, OpId, TokenId, Vmid
 from trueup.model.ops import (
-    Accepted,
     Adopted,
+    Denied,
     Draft,
     Event,
     Failed,
+    Fenced,
+    Fencing,
     Intent,
     Kind,
     Paused,
@@ -30,6 +35,7 @@ from trueup.model.ops import (
 
 DAY_MS = 24 * 3600 * 1000
 NOW_MS = 1_800_000_000_000
+SIGNED_THAT_STAY = ("op-7", "deliverable", "later", "pending", "fenced", "young")
 
 
 class Book:
@@ -53,11 +59,20 @@ class Book:
         drafts = [Draft(record_id=self.record_id(), at_ms=at_ms, op_id=OpId(op_id), event=event) for event in events]
         await self.journal.append(self.epoch, drafts)
 
+    async def signed(
+        self, at_ms: int, op_id: str, *events: Event, execute_by_ms: int = 0, kind: Kind = Kind.START
+    ) -> None:
+        """What people signed, as far as acceptance, and what came of it."""
+        until = execute_by_ms or at_ms
+        asked = samples.requested(op_id, kind=kind, execute_by_ms=until).event
+        accepted = samples.accepted(op_id, kind=kind, execute_by_ms=until).event
+        await self.add(at_ms, op_id, asked, accepted, *events)
 
-def intent(vmid: int, *, one_shot: bool = False) -> Intent:
+
+def intent(vmid: int) -> Intent:
     return Intent(
         kind=Kind.START, type=GuestType.QEMU, vmid=Vmid(vmid), node=NodeName("pve1"), method="POST", path="/x",
-        token=TokenId("t@pve!x"), one_shot=one_shot,
+        token=TokenId("t@pve!x"),
     )  # fmt: skip
 
 
@@ -68,15 +83,31 @@ async def old_and_new(path: Path) -> None:
     for day in range(100):
         at_ms = NOW_MS - (100 - day) * DAY_MS
         upid = f"UPID:pve1:0000{day:04X}:00000001:65000000:qmstart:{100 + day}:t@pve!x:"
-        await book.add(at_ms, f"op-{day}", Started(intent=intent(100 + day, one_shot=day == 7)))
+        if day == 7:
+            await book.signed(at_ms, "op-7", samples.sent("op-7", kind=Kind.START).event)
+        else:
+            await book.add(at_ms, f"op-{day}", Started(intent=intent(100 + day)))
         if day == 11:
             continue  # never ended
         await book.add(at_ms + 1, f"op-{day}", TaskRunning(upid=upid), Succeeded(reason=Reason.TASK_OK))
         await book.add(at_ms + 2, "", Adopted(vmid=Vmid(100 + day % 10), uid=f"u-{day}"))
         if day == 20:
             await book.add(at_ms, "", Released(vmid=Vmid(100), uid="u-20"), Paused(guests=("a",)))
-    accepted = Accepted(intent=intent(900), execute_by_ms=1, nonce="n", idempotency_key="k", payload="p")
-    await book.add(NOW_MS - 95 * DAY_MS, "one-shot", accepted, Failed(reason=Reason.EXPIRED))
+    long_ago = NOW_MS - 95 * DAY_MS
+    await book.signed(long_ago, "expired", Failed(reason=Reason.EXPIRED))
+    await book.add(long_ago, "vetoed", samples.requested("vetoed").event, samples.vetoed("vetoed").event)
+    await book.add(long_ago, "", Denied(refusal=Refusal.SIGNATURE, text="no"))
+    # These stay.
+    await book.signed(long_ago, "deliverable", Failed(reason=Reason.EXPIRED), execute_by_ms=NOW_MS - 60_000)
+    later = samples.requested("later", execute_by_ms=NOW_MS + DAY_MS).event
+    await book.add(long_ago, "later", later, samples.vetoed("later").event)
+    await book.add(long_ago, "pending", samples.requested("pending").event)
+    destroy = samples.sent("fenced", kind=Kind.DESTROY).event
+    fence = (Fencing(counter=1, digest=Digest("a")), Fenced(digest=Digest("b")))
+    await book.signed(long_ago, "fenced", destroy, *fence, Failed(reason=Reason.NOT_STARTED), kind=Kind.DESTROY)
+    await book.add(long_ago, "young", samples.requested("young").event)
+    await book.add(NOW_MS - DAY_MS, "young", samples.approved("young").event)
+    await book.add(long_ago, "young", samples.vetoed("young").event)  # the clock had stepped back
     await book.journal.close()
 
 
@@ -107,7 +138,27 @@ def state(path: Path) -> dict[str, object]:
             "epochs": (await reader.epochs())[:1],
             "first": (await reader.records(limit=1))[0],
             "new": await reader.op(OpId("op-95")),
+            "signed": [await reader.op(OpId(op_id)) for op_id in SIGNED_THAT_STAY],
+            "requests": [await reader.request(OpId(op_id)) for op_id in SIGNED_THAT_STAY],
+            "nonces": [await reader.request_of_nonce(f"n-{op_id}") for op_id in SIGNED_THAT_STAY],
+            "applied": await reader.requests_of_key("k-op-7"),
+            "fences": await reader.standing_fences(),
+            "labels": await reader.labels(),
         }
+        await reader.close()
+        return found
+
+    return asyncio.run(read())
+
+
+def gone(path: Path) -> list[object]:
+    """What is left of the requests that nobody will ask for again."""
+    import asyncio
+
+    async def read() -> list[object]:
+        reader = sqlite.open_reader(path)
+        found: list[object] = [await reader.request(OpId(op_id)) for op_id in ("expired", "vetoed")]
+        assert [r for r in await reader.records() if isinstance(r.event, Denied)] == []
         await reader.close()
         return found
 
@@ -120,8 +171,10 @@ def test_pruning_keeps_the_chain_and_all_that_counts(old: Path) -> None:
     assert sqlite.stats(old).records == size
     done = sqlite.prune(old, before_ms=NOW_MS - 30 * DAY_MS, clerk=clerk(), dry=False)
     assert done == planned
-    assert done.ops == 68  # of 70: one was signed, one is open
+    assert done.ops == 70  # 68 of the loop's 70 (one was signed, one is open), and two that people signed
+    assert gone(old) == [None, None]
     assert state(old) == before
+    assert None not in typing.cast("list[object]", before["requests"] + before["nonces"])  # type: ignore[operator]
     found = sqlite.verify(old)
     assert (found.ok, found.what) == (True, "")
     assert found.records == size - done.records + 2  # an epoch and the word about what was pruned
@@ -131,6 +184,10 @@ def test_pruning_keeps_the_chain_and_all_that_counts(old: Path) -> None:
     # And so on: it can be written, pruned again, exported and read anew elsewhere.
     again = sqlite.prune(old, before_ms=NOW_MS - 8 * DAY_MS, clerk=_later(), dry=False)
     assert again.ops == 22
+    done = sqlite.prune(old, before_ms=NOW_MS - 8 * DAY_MS, clerk=_later("r", 2 * DAY_MS), dry=False)
+    assert done.ops == 2  # their deadlines are over now, too
+    assert sqlite.verify(old).ok
+    before = state(old)
     assert sqlite.verify(old).ok
     copy = old.with_name("copy.db")
     lines = [line.encode() for line in sqlite.export(old)]
@@ -138,9 +195,9 @@ def test_pruning_keeps_the_chain_and_all_that_counts(old: Path) -> None:
     assert state(copy) == before
 
 
-def _later() -> Clerk:
+def _later(prefix: str = "q", ms: int = 0) -> Clerk:
     ids = iter(range(10_000))
-    return Clerk(holder="pruner", at_ms=NOW_MS, record_id=lambda: f"q{next(ids)}")
+    return Clerk(holder="pruner", at_ms=NOW_MS + ms, record_id=lambda: f"{prefix}-{next(ids)}")
 
 
 @pytest.mark.parametrize(

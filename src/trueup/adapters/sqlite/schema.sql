@@ -99,7 +99,7 @@ CREATE TABLE tokens (
 CREATE TABLE adopted (
   vmid INTEGER PRIMARY KEY,
   uid TEXT NOT NULL,
-  labels TEXT NOT NULL DEFAULT '{}'
+  labels TEXT NOT NULL
 ) STRICT;
 CREATE TABLE paused (
   guest TEXT PRIMARY KEY

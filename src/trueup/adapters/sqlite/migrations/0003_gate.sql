@@ -19,7 +19,15 @@ CREATE INDEX claims_of_key ON claims (idempotency_key);
 CREATE INDEX claims_started ON claims (started_at_ms) WHERE started_at_ms > 0;
 
 -- Derived: the labels last applied to a guest, as JSON; the newest instant of any record.
-ALTER TABLE adopted ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+CREATE TEMPORARY TABLE kept AS SELECT vmid, uid FROM adopted;
+DROP TABLE adopted;
+CREATE TABLE adopted (
+  vmid INTEGER PRIMARY KEY,
+  uid TEXT NOT NULL,
+  labels TEXT NOT NULL
+) STRICT;
+INSERT INTO adopted SELECT vmid, uid, '{}' FROM kept;
+DROP TABLE kept;
 CREATE TABLE newest (
   one INTEGER PRIMARY KEY CHECK (one = 1),
   at_ms INTEGER NOT NULL
