@@ -43,9 +43,7 @@ class _Kept(Generic[Value]):
         try:
             content = self._read()
             if content is None:
-                self.problem = (
-                    "" if self.value is None else f"{shown(self.file)} is gone; what it said last still holds"
-                )
+                self.value, self.problem = None, ""  # taking the file away closes the gate, at once
                 return
             self.value = self._parse(content.decode(), shown(self.file), hashlib.sha256(content).hexdigest())
             self.problem = ""

@@ -170,6 +170,16 @@ def check_policy(request: Request, valid: Sequence[Approval], ask: Ask, *, budge
     )
 
 
+def check_there(request: Request, sighting: Sighting) -> None:
+    """A guest that is known to be gone is said to be gone, before anybody asks for its tags.
+
+    Raises:
+        GateRefused: TARGET_GONE.
+    """
+    if sighting.guest is None and sighting.gone:
+        raise GateRefused(Refusal.TARGET_GONE, f"there is no guest {request.target.vmid}")
+
+
 def check_target(request: Request, sighting: Sighting) -> None:
     """The guest is the one that the signers saw, and as they saw it.
 
@@ -177,9 +187,8 @@ def check_target(request: Request, sighting: Sighting) -> None:
         GateRefused: UNREADABLE, TARGET_GONE, IDENTITY or DIGEST.
     """
     target, guest = request.target, sighting.guest
+    check_there(request, sighting)
     if guest is None:
-        if sighting.gone:
-            raise GateRefused(Refusal.TARGET_GONE, f"there is no guest {target.vmid}")
         text = f"guest {target.vmid} could not be read: {sighting.unreadable or 'not known why'}"
         raise GateRefused(Refusal.UNREADABLE, text, "try again when PVE answers")
     if guest.type is not target.type or guest.vmid != target.vmid or not matches(target.identity, guest.identity):
@@ -220,9 +229,9 @@ def check_again(view: RequestView, valid: Sequence[Approval], ask: Ask, sighting
         return Stop(why=Refusal.STATE, text=f"the request is {view.state}")
     try:
         check_times(request.not_before_ms, request.execute_by_ms, ask.now_ms)
-        check_signers(ask.files.keyring, Checked(valid=tuple(valid)), ask.now_ms)
-        check_requester(ask.files.keyring, request.requested_by, valid)
-        allowed = check_policy(request, valid, ask)
+        standing = check_signers(ask.files.keyring, Checked(valid=tuple(valid)), ask.now_ms)
+        check_requester(ask.files.keyring, request.requested_by, standing)
+        allowed = check_policy(request, standing, ask)
         if allowed.ruling.missing:
             text = f"not enough people stand behind it any more: {allowed.ruling.missing}"
             return Stop(why=Refusal.REVOKED_KEY, text=text)

@@ -262,7 +262,7 @@ def _params(fields: Fields, found: Mapping[str, object]) -> dict[str, str]:
         elif isinstance(value, str) and len(value) <= limits.REQUEST_TEXT_MAX and _PARAM_VALUE.fullmatch(value):
             params[name] = value
         else:
-            raise fields.wrong(f"param {name} must be a short text, a whole number, or true or false")
+            raise fields.wrong("a param must be a short printable text, a whole number, or true or false")
     return params
 
 

@@ -63,6 +63,9 @@ _REASONS = {
     Refusal.TARGET_GONE: Reason.NOT_AS_SIGNED,
 }
 
+_ENDS = frozenset({Refusal.TARGET_GONE, Refusal.IDENTITY, Refusal.DIGEST})
+"""What a pending request cannot get over: its signers saw another guest."""
+
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
     """A statement whose signatures were checked: by whom, under which files, at which instant."""
@@ -190,6 +193,7 @@ class Gate:
             held = gate_checks.check_key(request, await self._of_key(request.idempotency_key))
             if held is not None:
                 return held
+            gate_checks.check_there(request, sighting)
             ask = await self._ask(signed.files, request, sighting.guest, now_ms, await self._deck.journal.accepted())
             allowed = gate_checks.check_policy(request, signed.valid, ask)
             gate_checks.check_target(request, sighting)
@@ -232,21 +236,22 @@ class Gate:
         before = self._verify_again(view, signed.files)
         valid = gate_rules.valid_at(signed.files.keyring, [*before, *new], now_ms)
         gate_checks.check_requester(signed.files.keyring, request.requested_by, valid)
-        ask = await self._ask(signed.files, request, sighting.guest, now_ms, ())
-        allowed = gate_checks.check_policy(request, valid, ask, budget=False)
-        ruling = allowed.ruling
-        events: list[Event] = [Approved(approval=one, ruling=ruling) for one in new]
-        if ruling.missing:
-            if events:
+        events: list[Event] = [Approved(approval=one) for one in new]
+        try:
+            gate_checks.check_there(request, sighting)
+            ask = await self._ask(signed.files, request, sighting.guest, now_ms, ())
+            allowed = gate_checks.check_policy(request, valid, ask, budget=False)
+            ruling = allowed.ruling
+            events = [Approved(approval=one, ruling=ruling) for one in new]
+            if ruling.missing:
+                if not new:
+                    return gate_checks.answer_for(msgspec.structs.replace(view, ruling=ruling), None)
                 await self._append(view.request_id, events)
                 return _let_in(view.request_id, ruling.missing)
-            return gate_checks.answer_for(msgspec.structs.replace(view, ruling=ruling), None)
-        try:
             gate_checks.check_target(request, sighting)
         except GateRefused as no:
-            if no.refusal is not Refusal.UNREADABLE:
+            if no.refusal in _ENDS:
                 events.append(Lapsed(state=RequestState.REFUSED, why=no.refusal, text=no.what))
-            if events:
                 await self._append(view.request_id, events)
             raise
         events.append(await self._accepted(request, view.payload_sha256, allowed, sighting))
