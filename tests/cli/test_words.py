@@ -6,13 +6,15 @@ from enum import StrEnum
 import msgspec
 import pytest
 
+from tests.journal import samples
 from trueup.core import lifecycle
 from trueup.core.probes import Landing
 from trueup.core.recovery import RULES, FenceState, Lock, Task
-from trueup.edges.cli import story, words
+from trueup.edges.cli import gate_words, story, words
 from trueup.edges.cli.output import iso, took
 from trueup.edges.log import redacted
 from trueup.edges.reporters import Lines, line
+from trueup.model.gate import Approved, Denied, Lapsed, Refusal, Requested, RequestState, Vetoed
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Vmid
 from trueup.model.notes import Note, What
 from trueup.model.ops import (
@@ -144,6 +146,42 @@ def test_fences_and_contradictions_are_told() -> None:
     for part in ("A fence was about to be raised", "The fence stood", "its task turned up", "its task was found"):
         assert part in text
     assert "It had been presumed not to have started, and that was wrong." in told.known
+
+
+def test_what_people_signed_is_told_in_sentences() -> None:
+    asked = samples.requested("op", reason="gone\x1b[2J").event
+    assert isinstance(asked, Requested)
+    said = [
+        gate_words.words_of(asked),
+        gate_words.words_of(Approved(approval=samples.APPROVAL)),
+        gate_words.words_of(Vetoed(approval=samples.APPROVAL, reason="not today")),
+        gate_words.words_of(Lapsed(state=RequestState.EXPIRED, why=Refusal.EXPIRED)),
+        gate_words.words_of(Lapsed(state=RequestState.REFUSED, why=Refusal.NEVER, text="guest 101 stays.")),
+        gate_words.words_of(Denied(refusal=Refusal.SIGNATURE, text="it is not theirs", via="http", times=7)),
+    ]
+    assert said == [
+        'Asked for by spool: alice gave as reason "gone\\x1b[2J".',
+        "alice signed it, with key key-a.",
+        'alice vetoed it, because of "not today": it is not carried out.',
+        "Its time was over before enough people had signed it.",
+        "It was refused (never): guest 101 stays.",
+        "The gate refused what came by http, 7 times (signature): it is not theirs.",
+    ]
+    needs = msgspec.structs.replace(asked, ruling=msgspec.structs.replace(asked.ruling, missing="one more operator"))
+    assert gate_words.words_of(needs).endswith(" One more operator.")
+
+
+def test_the_story_of_what_people_signed_begins_with_who_asked() -> None:
+    events = [draft.event for draft in (*samples.signed("op"), samples.vetoed("op"))]
+    found = records(*events, Failed(reason=Reason.VETOED))  # type: ignore[arg-type]
+    view = lifecycle.fold(found)
+    assert view is not None
+    told = story.tell(view, found, agent_lives=True)
+    assert [moment.what for moment in told.moments] == ["requested", "approved", "accepted", "vetoed", "failed"]
+    assert all(moment.words.endswith(".") for moment in told.moments)
+    assert "somebody vetoed it" in told.moments[-1].words
+    graced = samples.accepted("op", not_before_ms=1_795_501_787_000).event
+    assert "until then it can be vetoed" in story.words_of(graced)
 
 
 def test_notes_become_lines() -> None:
