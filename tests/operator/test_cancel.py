@@ -7,6 +7,7 @@ import pytest
 from tests.cli.stage import Stage, guest
 from tests.journal import samples
 from trueup.adapters import sqlite
+from trueup.model.gate import Denied, Refusal
 from trueup.model.ids import GuestType, NodeName, OpId, TokenId, Vmid
 from trueup.model.ops import Accepted, Draft, Event, Intent, Kind, Started
 
@@ -65,3 +66,23 @@ def test_what_may_have_reached_pve_is_not(used: Stage) -> None:
     assert "destroy of 102 may have reached PVE, which takes nothing back" in done.stderr
     assert "`trueup ops show sent-op`" in done.stderr
     assert "no operation's id begins with 'nobody'" in used.run("ops", "cancel", "nobody").stderr
+
+
+def test_the_tail_tells_of_requests_and_of_what_was_refused(used: Stage) -> None:
+    asked = samples.requested("asked", 102, kind=Kind.DESTROY, reason="gone")
+    denied = Denied(refusal=Refusal.SIGNATURE, text="the signature is not over these bytes", via="spool")
+
+    async def append() -> None:
+        journal = sqlite.open_journal(used.journal(), inline=True)
+        epoch = await journal.take_epoch(holder="test", token=TokenId(""), record_id="epoch", at_ms=1)
+        await journal.append(epoch, [asked, samples.draft("", denied)])
+        await journal.close()
+
+    asyncio.run(append())
+    said = used.run("journal", "tail", "-n", "2").stdout
+    assert 'request for destroy of VM 102: Asked for by spool: alice gave as reason "gone".' in said
+    assert "The gate refused what came by spool (signature): the signature is not over these bytes." in said
+    assert [row["event"]["type"] for row in used.json("journal", "tail", "-n", "2")["records"]] == [
+        "requested",
+        "denied",
+    ]
