@@ -47,6 +47,7 @@ def state(m: Machine) -> dict[str, Json]:
                 "type": g.type, "vmid": g.vmid, "node": g.node, "name": g.name, "template": g.template,
                 "status": "running" if g.running else "stopped", "lock": g.lock,
                 "config": typed(g.type, g.values), "pending": typed(g.type, g.config.pending), "digest": g.digest,
+                "snapshots": list(g.config.snapshots),
             }
             for g in m.guests.guests.values()
         ],

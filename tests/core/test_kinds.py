@@ -57,6 +57,7 @@ HA_TASKS = {"start": "hastart", "shutdown": "hastop", "stop": "hastop", "migrate
 CARRIED_OUT = {
     *("create", "clone", "restore-new", "configure", "tag", "pool", "detach", "grow", "start", "shutdown", "stop"),
     *("reboot", "snapshot", "backup", "migrate", "template"),
+    *("destroy", "rollback", "snapshot-delete", "restore", "disk-remove", "backup-delete"),
 }
 BY_MARKER = {"create", "clone", "restore-new", "configure", "tag", "detach", "snapshot", "restore", "disk-remove"}
 WITHOUT_UNDO_IN_LOST_QUORUM = {"grow", "destroy", "rollback", "snapshot-delete", "restore", "disk-remove"}
@@ -145,16 +146,20 @@ def test_its_path_asks_only_for_what_an_operation_knows(kind: Kind):
     for route in KINDS[kind].routes.values():
         fields = {field for _, field, _, _ in string.Formatter().parse(route.path) if field}
         assert fields <= {"node", "type", "vmid", "source", "pool", "snapshot", "storage", "volume"}
-        if KINDS[kind].carried_out:
-            assert fields <= {"node", "type", "vmid", "source", "pool"}
 
 
 def test_what_this_version_can_issue():
     assert {kind.value for kind, spec in KINDS.items() if spec.carried_out} == CARRIED_OUT
 
 
-def test_nothing_destructive_is_issued_yet():
-    assert not any(spec.carried_out for spec in KINDS.values() if spec.tier is DESTRUCTIVE)
+def test_what_no_token_may_do_is_never_issued():
+    assert not KINDS[Kind.UNLOCK].carried_out
+
+
+@every_kind
+def test_what_lifts_protection_is_fenced_by_it_and_nothing_else_is(kind: Kind):
+    assert KINDS[kind].lifts == (KINDS[kind].fence is Fence.PROTECTION)
+    assert not (KINDS[kind].lifts and KINDS[kind].end_is_end), "whether its guest is gone is looked at"
 
 
 def test_what_pve_would_half_do_without_quorum_asks_for_quorum_first():

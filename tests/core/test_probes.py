@@ -281,10 +281,13 @@ def test_a_snapshot_that_is_not_listed_may_have_been_deleted_by_anybody(sight: S
     check(Kind.SNAPSHOT_DELETE, sight, expected, goal={"snapshot": "up-7"})
 
 
-def test_a_rollback_leaves_no_trace_but_its_task():
+def test_a_rollback_leaves_no_trace_but_its_task_and_a_new_generation_of_a_vm():
     check(Kind.ROLLBACK, shows({"up-7": OP}, marker=mark()), (UNKNOWABLE, NOBODYS))
-    check(Kind.ROLLBACK, UNSEEN, (UNKNOWABLE, NOBODYS))
+    check(Kind.ROLLBACK, UNSEEN, (UNREADABLE, NOBODYS))
+    check(Kind.ROLLBACK, GONE, (NOT_LANDED, NOBODYS))
     check(Kind.ROLLBACK, sees(lock="rollback"), (PARTIAL, NOBODYS))
+    check(Kind.ROLLBACK, sees(identity=Identity(vmgenid="g-1")), (NOT_LANDED, NOBODYS), identity=SIGNED)
+    check(Kind.ROLLBACK, sees(identity=Identity(vmgenid="g-2")), (LANDED, NOBODYS), identity=SIGNED)
 
 
 # -- backups ----------------------------------------------------------------------------------------------------------

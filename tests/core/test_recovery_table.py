@@ -201,15 +201,17 @@ def restated(view: Any, seen: Any) -> tuple[Row, str]:  # noqa: PLR0911 - a retu
     if seen.task == "running":
         return Row.R2, "leave in flight"
     if seen.task in ("ok", "warnings"):
-        if kind not in STATE_BEHIND_TASK or landing == "landed":
+        if kind not in STATE_BEHIND_TASK or landing in ("landed", "unknowable"):
             return Row.R3, f"succeeded(task_{seen.task})"
         return (Row.R4, "unresolved") if seen.patience_over else (Row.R4, "leave in flight")
     if seen.task == "error":
-        return Row.R5, "failed(task_error)"
+        return unprotected(view, seen, Row.R5) or (Row.R5, "failed(task_error)")
     if seen.task == "killed":
         if not seen.children_dead or landing == "unreadable":
             return Row.R6, "unresolved"
-        return (Row.R6, "succeeded(observed)") if landing == "landed" else (Row.R6, "failed(killed)")
+        if landing == "landed":
+            return Row.R6, "succeeded(observed)"
+        return unprotected(view, seen, Row.R6) or (Row.R6, "failed(killed)")
 
     # From here on no task is known: none, several, or not to be told.
     if landing == "landed" and (seen.finding.attributable or seen.answered):
@@ -223,7 +225,7 @@ def restated(view: Any, seen: Any) -> tuple[Row, str]:  # noqa: PLR0911 - a retu
 
     # From here on there is none. (Of several that have all ended, none matters to an operation that may be repeated.)
     if view.upid and seen.lock == "free" and landing == "not_landed":
-        return Row.R9, "failed(observed)"
+        return unprotected(view, seen, Row.R9) or (Row.R9, "failed(observed)")
     if kind in WITH_STATE_FENCE:
         if seen.fence == "missing":
             return Row.R10, "again: raise the fence"
@@ -240,6 +242,22 @@ def restated(view: Any, seen: Any) -> tuple[Row, str]:  # noqa: PLR0911 - a retu
     if landing == "landed" and not one_shot:
         return Row.R13, "failed(superseded)"
     return Row.R13, "unresolved"
+
+
+def unprotected(view: Any, seen: Any, row: Row) -> tuple[Row, str] | None:
+    """A destroy that failed says so only once its guest is protected again, if it is still that guest."""
+    there = seen.finding.landing not in ("landed", "unknowable")
+    if view.intent.kind not in BY_PROTECTION or not there or seen.fence == "stands":
+        return None
+    return (row, "again: raise the fence") if seen.fence == "missing" else (row, "unresolved")
+
+
+def test_no_destroy_ends_badly_and_leaves_its_guest_unprotected():
+    for view, seen, verdict in every_verdict():
+        if view.intent.kind is not Kind.DESTROY or view.state is OpState.ACCEPTED or not isinstance(verdict, Close):
+            continue
+        if isinstance(verdict.event, Failed) and seen.finding.landing not in {Landing.LANDED, Landing.UNKNOWABLE}:
+            assert seen.fence is FenceState.STANDS
 
 
 @pytest.fixture(autouse=True)
@@ -378,7 +396,8 @@ def test_an_observed_success_without_a_task_carries_our_own_mark():
 def test_a_start_that_only_queues_is_no_success_before_the_guest_runs():
     for view, seen, verdict in every_verdict():
         if succeeded(verdict) and view.intent.kind in STATE_BEHIND_TASK:
-            assert seen.finding.landing is Landing.LANDED
+            assert seen.finding.landing in {Landing.LANDED, Landing.UNKNOWABLE}
+            assert seen.finding.landing is Landing.LANDED or seen.task in {Task.OK, Task.WARNINGS}
 
 
 def test_a_killed_task_decides_nothing_while_its_children_may_live():

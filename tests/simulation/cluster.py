@@ -62,6 +62,16 @@ class SimCluster:
         config = next(guest["config"] for guest in guests if guest["vmid"] == vmid)  # type: ignore[union-attr, index, call-overload]
         return any("local-lvm:" in str(value) for value in config.values())  # type: ignore[union-attr]
 
+    def snapshots(self, vmid: int) -> list[str]:
+        """The names of a guest's snapshots, oldest first."""
+        guests = self.world.state()["guests"]
+        return next(guest["snapshots"] for guest in guests if guest["vmid"] == vmid)  # type: ignore[union-attr, index, call-overload, return-value]
+
+    def archives(self, vmid: int) -> list[str]:
+        """The backups of a guest."""
+        volumes = [str(volume["volid"]) for volume in self.world.state()["volumes"]]  # type: ignore[union-attr, index, call-overload]
+        return sorted(volid for volid in volumes if ":backup/vzdump-" in volid and f"-{vmid}-" in volid)
+
     def has(self, vmid: int) -> bool:
         guests = self.world.state()["guests"]
         return any(guest["vmid"] == vmid for guest in guests)  # type: ignore[union-attr, index, call-overload]

@@ -4,10 +4,12 @@ An example is what is wanted first, and what is wanted then; reaching the second
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tests.simulation.cluster import SimCluster
 from tests.simulation.harness import Scenario
 from tests.simulation.scenarios import CLONED_CT, CLONED_VM, CONTAINER, EMPTY_VM, SPEC, ct, vm
+from tests.simulation.signing import Ask
 from trueup.model.guests import Archive, BackupPolicy, Desired, Power, SnapshotPolicy
 from trueup.model.ids import GuestType, NodeName
 from trueup.model.ops import Kind
@@ -74,3 +76,65 @@ def _of(guest: GuestType) -> dict[Kind, Scenario]:
 
 
 EXAMPLES: Mapping[GuestType, Mapping[Kind, Scenario]] = {guest: _of(guest) for guest in GuestType}
+
+
+def _signed(
+    guest: GuestType, ask: Ask, first: Mapping[str, object], then: Mapping[str, object], **put: object
+) -> Scenario:
+    """A guest for which people sign something; `put` is done to it by hand before, `then` is wanted afterwards."""
+
+    def between(cluster: SimCluster) -> None:
+        cluster.put({"vmid": 301, **put})
+
+    return replace(_changed(guest, first, then), asked=ask, between=between if put else None)
+
+
+def _signed_of(guest: GuestType) -> dict[Kind, Scenario]:
+    """One-shots: those of destructive kinds, and signed forms of what the loop does within its rules too."""
+    idle, stopped, running = {"power": Power.IGNORE}, {"power": Power.STOPPED}, {"power": Power.RUNNING}
+    kept = {"snapshots": SnapshotPolicy(schedule="daily 02:00", keep=3)}
+    archived = {"backups": BackupPolicy(storage="backup", schedule="daily 02:00", keep=3)}
+    suffix = "vma.zst" if guest is QEMU else "tar.zst"
+    archive = f"backup:backup/vzdump-{guest.value}-301-2026_01_01-02_00_00.{suffix}"
+    volume = {"scsi0" if guest is QEMU else "rootfs": "local-lvm:vm-301-disk-0,size=4G"}
+    spec = {"storage": "backup", "volid": archive, "vmid": 301, "type": guest.value, "config": volume}
+    protected = {**stopped, "config": {"protection": "1"}}
+    restore = _signed(guest, Ask(kind=Kind.RESTORE, params={"archive": archive}), stopped, {})
+    unused = {"unused0": "local-lvm:vm-301-disk-7"}
+    disk = "scsi1" if guest is QEMU else "unused0"
+    with_disk = {**stopped, "config": EXTRA[QEMU]} if guest is QEMU else stopped
+    more = {} if guest is QEMU else {"config": unused}
+    return {
+        Kind.DESTROY: replace(_signed(guest, Ask(kind=Kind.DESTROY), protected, {}), then=[]),
+        Kind.ROLLBACK: _signed(
+            guest, Ask(kind=Kind.ROLLBACK, params=lambda cluster: {"snapshot": cluster.snapshots(301)[0]}), kept, {}
+        ),
+        Kind.SNAPSHOT_DELETE: _signed(
+            guest,
+            Ask(kind=Kind.SNAPSHOT_DELETE, params=lambda cluster: {"snapshot": cluster.snapshots(301)[0]}),
+            kept,
+            {"snapshots": None},
+        ),
+        Kind.RESTORE: replace(restore, spec={**SPEC, "backups": [spec]}),
+        Kind.DISK_REMOVE: _signed(
+            guest, Ask(kind=Kind.DISK_REMOVE, params={"disk": disk}), with_disk, {"config": {}}, **more
+        ),
+        Kind.BACKUP_DELETE: _signed(
+            guest,
+            Ask(kind=Kind.BACKUP_DELETE, params=lambda cluster: {"volume": cluster.archives(301)[0]}),
+            archived,
+            {"backups": None},
+        ),
+        Kind.START: _signed(guest, Ask(kind=Kind.START), idle, {}),
+        Kind.STOP: _signed(guest, Ask(kind=Kind.STOP), idle, {}, status="running"),
+        Kind.SHUTDOWN: _signed(guest, Ask(kind=Kind.SHUTDOWN), idle, {}, status="running"),
+        Kind.REBOOT: _signed(guest, Ask(kind=Kind.REBOOT), running, {}),
+        Kind.MIGRATE: _signed(
+            guest, Ask(kind=Kind.MIGRATE, params={"target": "pve2"}), stopped, {"node": NodeName("pve2")}
+        ),
+        Kind.TEMPLATE: _signed(guest, Ask(kind=Kind.TEMPLATE), stopped, {"template": True}),
+    }
+
+
+SIGNED: Mapping[GuestType, Mapping[Kind, Scenario]] = {guest: _signed_of(guest) for guest in GuestType}
+"""The same for what people sign; here it is the request that takes an operation of its kind."""

@@ -10,20 +10,22 @@ from pathlib import Path
 
 from tests.simulation.cluster import START_S, SimCluster, SimTransport
 from tests.simulation.deaths import AfterSeconds, Death, Died, Mortality, MortalPort
+from tests.simulation.signing import Ask, Signers
 from tests.simulation.virtual_time import run as run_virtually
 from trueup.adapters import sqlite
 from trueup.adapters.pve import PveClient
 from trueup.adapters.pve_api import PveApi
 from trueup.adapters.pve_keeper import PveKeeper
+from trueup.core.one_shots import NotYet, Objection
 from trueup.engine import agent as agents
 from trueup.engine.agent import Agent, Converged, Foundation, Incarnations
 from trueup.engine.recoverer import Report
 from trueup.engine.tokens import KeeperFailed
 from trueup.model.errors import ReadFailed
-from trueup.model.guests import Desired
-from trueup.model.ids import TokenId
+from trueup.model.guests import Desired, Observed
+from trueup.model.ids import OpId, TokenId
 from trueup.model.notes import Note
-from trueup.model.ops import OpView
+from trueup.model.ops import OpView, Record
 from trueup.model.settings import LimitSettings
 
 TOKEN = TokenId("agent@pve!sim")
@@ -99,6 +101,8 @@ class Run:
     lives: list[Life]
     ops: Sequence[OpView]
     verification: sqlite.Verification
+    records: Sequence[Record]
+    signed: Sequence[OpId]
 
     @property
     def mutations(self) -> list[Mapping[str, object]]:
@@ -113,7 +117,8 @@ class Scenario:
     """What is simulated. `events` are done to the world at their second of virtual time.
 
     `then` is wanted once `desired` was reached; `between` is done to the world in that moment. `later_s` after all is
-    done, the agent looks once more, as its loop would. `patient`: a cluster that cannot be read is tried again, and an
+    done, the agent looks once more, as its loop would. `asked` is what people sign for then, anew where it has failed;
+    `check` is the gate's last word on it. `patient`: a cluster that cannot be read is tried again, and an
     agent whose token could not be made is started again. `journaled` writes a journal before the first life. `body` is
     what an incarnation does instead of all this.
     """
@@ -122,6 +127,8 @@ class Scenario:
     desired: Sequence[Desired]
     then: Sequence[Desired] | None = None
     between: Callable[[SimCluster], None] | None = None
+    asked: Ask | None = None
+    check: Callable[[OpView, Observed], Awaitable[Objection | NotYet | None]] | None = None
     later_s: float = 0.0
     keeper: bool = False
     patient: bool = False
@@ -174,9 +181,16 @@ async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[Death]) -> 
         elif life.error is not None or not life.mortality.dead.is_set():
             break
     journal = sqlite.open_journal(path, inline=True)
-    ops = await journal.ops()
+    ops, records = await journal.ops(), await journal.records()
     await journal.close()
-    return Run(cluster=cluster, lives=lives, ops=ops, verification=sqlite.verify(path))
+    return Run(
+        cluster=cluster,
+        lives=lives,
+        ops=ops,
+        verification=sqlite.verify(path),
+        records=records,
+        signed=tuple(stage.signers.ids),
+    )
 
 
 async def _patiently(recover: Callable[[], Awaitable[Report]], *, patient: bool) -> Report:
@@ -195,6 +209,11 @@ class Stage:
     """How far the story has come; it outlives every incarnation, like the files that people edit."""
 
     reached: bool = False
+    signers: Signers = field(default_factory=Signers)
+
+
+async def _agreed(_view: OpView, _observed: Observed) -> None:
+    """A gate that has nothing against it."""
 
 
 async def _live(
@@ -265,7 +284,29 @@ async def _incarnation(
         return
     life.report = await _patiently(agent.recover, patient=scenario.patient)
     life.mutations_recovered = len(cluster.world.mutations())
-    async with agent.reconciler() as reconciler:
+    # Whoever signs has a connection of their own, which outlives the agent.
+    signers_pve = PveClient(
+        api=PveApi(
+            transport=SimTransport(
+                cluster,
+                node=cluster.world.node_names()[0],
+                authorization=f"PVEAPIToken={KEEPER}={KEEPER_SECRET}",
+                mortality=Mortality(),
+            ),
+            clock=SimClock(Mortality()),
+            endpoints=["https://pve1:8006"],
+        ),
+        token=KEEPER,
+    )
+
+    async def sign() -> bool:
+        if scenario.asked is None or mortality.dead.is_set():
+            return False
+        return await stage.signers.sign(
+            scenario.asked, cluster=cluster, pve=signers_pve, journal=journal, epoch=agent.deck.epoch
+        )
+
+    async with agent.reconciler(scenario.check or _agreed) as reconciler:
 
         async def apply(desired: Sequence[Desired]) -> None:
             while True:
@@ -286,7 +327,10 @@ async def _incarnation(
                 cluster.poke()
         wanted = scenario.desired if scenario.then is None else scenario.then
         if scenario.then is not None:
+            await sign()
             await apply(wanted)
+            while await sign():
+                await apply(wanted)
         if scenario.later_s:
             await asyncio.sleep(scenario.later_s)
             await apply(wanted)

@@ -1,12 +1,15 @@
 """What must hold after every run, whatever died and whatever was lost."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from tests.simulation.cluster import SimCluster
 from tests.simulation.harness import Run, Scenario
 from trueup.core.kinds import KINDS
-from trueup.model.ops import OpState, OpView, Reason
+from trueup.model.ids import OpId
+from trueup.model.ops import Accepted, Failed, Guarded, Guarding, OpState, OpView, Reason, Record, Started
 
 __all__ = [
     "Doubled",
@@ -60,6 +63,9 @@ def check(run: Run, *, believe_tasks: bool = True) -> None:
     require(run.verification.ok, Wrong, f"the journal does not verify: {run.verification}", run)
     _recovery_came_first(run)
     _effects_have_one_op_each(run)
+    _what_is_signed_was_accepted(run)
+    _nothing_is_sent_too_early_or_too_late(run)
+    _guards_are_journaled_and_taken_back(run)
     if believe_tasks:
         _outcomes_agree_with_the_world(run)
 
@@ -69,11 +75,16 @@ def converged(run: Run) -> None:
     check(run)
     end = run.lives[-1].converged
     require(end is not None and end.exit_code == 0, Unfinished, f"not converged: {end}", run)
+    for op_id in run.signed:
+        op = next((op for op in run.ops if op.op_id == op_id), None)
+        require(op is not None, Lost, f"{op_id} was accepted and is lost", run)
+        ended = op is not None and op.state in {OpState.SUCCEEDED, OpState.FAILED}
+        require(ended, Unfinished, f"{op_id} was accepted and has not ended", run)
 
 
 def own_effects(run: Run) -> list[Mapping[str, object]]:
     """Mutations that changed the world and were operations: fences write a description, the keeper makes tokens."""
-    return [row for row in run.effects() if not _is_fence(row)]
+    return [row for row in run.effects() if not _is_fence(row) and not _is_guard(row)]
 
 
 def _is_fence(row: Mapping[str, object]) -> bool:
@@ -84,26 +95,90 @@ def _is_fence(row: Mapping[str, object]) -> bool:
     return row["method"] == "PUT" and set(params) <= {"description", "digest", "protection"} and "digest" in params
 
 
+def _is_guard(row: Mapping[str, object]) -> bool:
+    """The write before a destroy: our mark, and `protection` lifted."""
+    params = row["params"]
+    assert isinstance(params, dict)
+    return set(params) == {"description", "digest", "delete"} and params["delete"] == "protection"
+
+
 def _recovery_came_first(run: Run) -> None:
     """Between a start and the end of its recovery, nothing was sent but fences and questions about locks."""
     for life in run.lives:
         if life.report is None:
             continue
-        known = {op.intent.path for op in run.ops if op.epoch < life.epoch}
+        known = {unquote(op.intent.path) for op in run.ops if op.epoch < life.epoch}
         during = run.mutations[life.mutations_before : life.mutations_recovered]
         # What a dead incarnation had sent may arrive in the meantime: those are operations of before.
-        ours = [row for row in during if not _is_fence(row)]
+        ours = [row for row in during if not _is_fence(row) and not _is_guard(row)]
         require(all(row["path"] in known for row in ours), Lost, "a mutation before recovery ended", run)
 
 
 def _effects_have_one_op_each(run: Run) -> None:
     """No effect without an intent that was journaled, and no intent with two effects."""
-    intents = Counter((op.intent.method, op.intent.path) for op in run.ops)
+    intents = Counter(_call(op) for op in run.ops)
     for call, count in Counter((str(row["method"]), str(row["path"])) for row in own_effects(run)).items():
         require(intents[call], Lost, f"{call} took effect and is in no record", run)
         require(count <= intents[call], Doubled, f"{call} took effect {count} times", run)
     marked = Counter(_mark(row) for row in own_effects(run) if _mark(row))
     require(all(count == 1 for count in marked.values()), Doubled, f"effects by operation: {marked}", run)
+
+
+def _what_is_signed_was_accepted(run: Run) -> None:
+    """Each one-shot that started was accepted before, and started once; what the loop starts was never signed."""
+    accepted: set[OpId] = set()
+    started: Counter[OpId] = Counter()
+    for record in run.records:
+        if isinstance(record.event, Accepted):
+            accepted.add(record.op_id)
+        if isinstance(record.event, Started):
+            started[record.op_id] += 1
+            signed = record.event.intent.one_shot
+            require(signed == (record.op_id in accepted), Wrong, f"{record.op_id} started unsigned", run)
+    require(all(count == 1 for count in started.values()), Doubled, f"started more than once: {started}", run)
+
+
+def _nothing_is_sent_too_early_or_too_late(run: Run) -> None:
+    """One-shots start inside their times."""
+    bounds = {record.op_id: record.event for record in run.records if isinstance(record.event, Accepted)}
+    for record in run.records:
+        if isinstance(record.event, Started) and (bound := bounds.get(record.op_id)) is not None:
+            inside = bound.not_before_ms <= record.at_ms <= bound.execute_by_ms
+            require(inside, Wrong, f"{record.op_id} started outside of its times", run)
+
+
+def _guards_are_journaled_and_taken_back(run: Run) -> None:
+    """Protection is lifted only by a destroy that said so before, and is back whenever one ended but by success."""
+    said = {record.op_id: record.at_ms for record in run.records if isinstance(record.event, Guarding)}
+    sent = {record.op_id for record in run.records if isinstance(record.event, Guarded)}
+    deletes = Counter(str(row["path"]) for row in run.mutations if _destroys(row))
+    for path, count in deletes.items():
+        wanted = sum(1 for op in run.ops if op.intent.path == path and op.op_id in sent)
+        require(count <= wanted, Doubled, f"DELETE {path} was sent {count} times for {wanted} guards", run)
+    for row in run.effects():
+        if _is_guard(row):
+            require(_mark(row) in said, Lost, f"a guard that was not journaled: {row}", run)
+    for record in run.records:
+        if not isinstance(record.event, Failed) or record.op_id not in said:
+            continue
+        vmid = next(op.intent.vmid for op in run.ops if op.op_id == record.op_id)
+        writes = [row for row in run.effects() if f"/{vmid}/config" in str(row["path"]) and _before(row, record)]
+        last = next((row for row in reversed(writes) if _touches_protection(row)), None)
+        require(last is None or not _is_guard(last), Wrong, f"{record.op_id} left {vmid} unprotected", run)
+
+
+def _destroys(row: Mapping[str, object]) -> bool:
+    return row["method"] == "DELETE" and re.fullmatch(r"/nodes/[^/]+/(qemu|lxc)/\d+", str(row["path"])) is not None
+
+
+def _before(row: Mapping[str, object], record: Record) -> bool:
+    return float(str(row["time"])) * 1000 <= record.at_ms
+
+
+def _touches_protection(row: Mapping[str, object]) -> bool:
+    params = row["params"]
+    assert isinstance(params, dict)
+    return _is_guard(row) or params.get("protection") == "1"
 
 
 def _outcomes_agree_with_the_world(run: Run) -> None:
@@ -123,7 +198,7 @@ def _outcomes_agree_with_the_world(run: Run) -> None:
 
 
 def _call(op: OpView) -> tuple[object, object]:
-    return op.intent.method, op.intent.path
+    return op.intent.method, unquote(op.intent.path)
 
 
 def _mark(row: Mapping[str, object]) -> str:

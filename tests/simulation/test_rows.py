@@ -6,12 +6,14 @@ from tests.simulation import invariants
 from tests.simulation.cluster import START_S, SimCluster
 from tests.simulation.harness import TOKEN, Scenario, simulate
 from tests.simulation.scenarios import CLONED_CT, CLONED_VM, EMPTY_VM
+from tests.simulation.signing import Ask, accept, request_of
 from tests.simulation.stories import die, ending, ops, points
 from trueup.adapters.sqlite import SqliteJournal
 from trueup.core.recovery import Requeue
 from trueup.engine.recoverer import Report
-from trueup.model.ids import GuestType, NodeName, OpId, Vmid
-from trueup.model.ops import Accepted, Draft, Intent, Kind
+from trueup.model.guests import Observed, Power
+from trueup.model.ids import GuestType, NodeName, Vmid
+from trueup.model.ops import Kind
 
 START = "status/start"
 
@@ -29,33 +31,21 @@ def forget_tasks(cluster: SimCluster) -> None:
         cluster.world.control({"action": "forget_tasks", "node": node})
 
 
-def accepted(execute_by_ms: int) -> Scenario:
-    """A guest, and a signed stop of it that passed the gate and was never sent."""
-    stop = Intent(
-        kind=Kind.STOP,
-        type=GuestType.QEMU,
-        vmid=Vmid(101),
-        node=NodeName("pve1"),
-        one_shot=True,
-        method="POST",
-        path="/nodes/pve1/qemu/101/status/stop",
-        goal={"power": "stopped"},
-        task_type="qmstop",
-        task_id="101",
-        token=TOKEN,
-    )
-    event = Accepted(intent=stop, execute_by_ms=execute_by_ms, nonce="n", idempotency_key="k", payload="")
+def accepted(valid_ms: int) -> Scenario:
+    """A guest, and a signed stop of it that passed the gate, is in its grace and was never sent."""
+    guest = Observed(type=GuestType.QEMU, vmid=Vmid(101), node=NodeName("pve1"), name="vm-101", status=Power.RUNNING)
 
     async def journaled(journal: SqliteJournal) -> None:
-        at_ms = int(START_S * 1000)
+        at_ms = int(START_S * 1000) - 1000
         epoch = await journal.take_epoch(holder="before", token=TOKEN, record_id="r-0", at_ms=at_ms)
-        await journal.append(epoch, [Draft(record_id="r-1", at_ms=at_ms, op_id=OpId("signed"), event=event)])
+        request = request_of(Ask(kind=Kind.STOP, valid_ms=valid_ms), guest, {}, at_ms, 0)
+        await accept(journal, epoch, request, guest, at_ms, grace_ms=600_000)
 
     return replace(EMPTY_VM, journaled=journaled)
 
 
 def test_r1_an_accepted_request_that_was_never_sent_is_queued_again() -> None:
-    run = simulate(accepted(execute_by_ms=int(START_S * 1000) + 3_600_000))
+    run = simulate(accepted(valid_ms=3_600_000))
     invariants.check(run)
     assert [ending(op) for op in ops(run, Kind.STOP)] == [("accepted", "", "")]
     recovery = run.lives[0].report
@@ -66,7 +56,7 @@ def test_r1_an_accepted_request_that_was_never_sent_is_queued_again() -> None:
 
 
 def test_r1_too_late_by_its_own_terms_it_expires() -> None:
-    run = simulate(accepted(execute_by_ms=int(START_S * 1000) - 1))
+    run = simulate(accepted(valid_ms=999))
     invariants.converged(run)
     assert [ending(op) for op in ops(run, Kind.STOP)] == [("failed", "expired", "R1")]
 

@@ -49,10 +49,12 @@ def prepare(op: PlannedOp, observed: Observed | None, stamp: Stamp) -> Prepared:
     """
     spec = KINDS[op.kind]
     route = spec.route(op.type)
-    mark = _next_marker(op, observed, stamp) if spec.marks else None
+    mark = _next_marker(op, observed, stamp) if spec.marks or spec.lifts else None
     params = dict(op.params)
     params.update(_ADDED.get(op.kind, _nothing)(op, stamp))
-    if mark is not None:
+    params.update(_ASKED.get(op.kind, _unchanged)(op, observed))
+    require("skiplock" not in params, "a lock is never skipped")
+    if mark is not None and spec.marks:
         text = op.description if op.description is not None else (observed.description if observed else "")
         params["description"] = markers.render(text, mark)
     if spec.guarded:
@@ -68,7 +70,7 @@ def prepare(op: PlannedOp, observed: Observed | None, stamp: Stamp) -> Prepared:
         name=op.name,
         method=route.method,
         path=route.path.format(
-            node=node, type=op.type.value, vmid=op.vmid, source=source, pool=quote(op.goal.get("pool", ""), safe="")
+            node=node, type=op.type.value, vmid=op.vmid, source=source, **{key: _named(op, key) for key in _NAMED}
         ),
         params=redact(params),
         goal=redact(_goal(op, stamp)),
@@ -86,6 +88,39 @@ def prepare(op: PlannedOp, observed: Observed | None, stamp: Stamp) -> Prepared:
     return Prepared(intent=intent, params=params)
 
 
+def prepare_one_shot(op: PlannedOp, observed: Observed, stamp: Stamp) -> Prepared:
+    """Make the request of an operation that people signed for this very guest. Raises KeyError as `prepare`."""
+    prepared = prepare(op, observed, stamp)
+    return msgspec.structs.replace(prepared, intent=msgspec.structs.replace(prepared.intent, one_shot=True))
+
+
+def again(accepted: Intent, observed: Observed, stamp: Stamp) -> Prepared:
+    """Make the request of an accepted one-shot anew, for the guest as it is now: only so are its times and mark fresh.
+
+    What was signed stays as it is; only the place is the guest's own of now. Raises KeyError as `prepare`.
+    """
+    spec = KINDS[accepted.kind]
+    op = PlannedOp(
+        kind=accepted.kind,
+        type=accepted.type,
+        vmid=accepted.vmid,
+        # A volume stays where it is when its guest moves.
+        node=accepted.node if spec.task_id is TaskId.STORAGE else observed.node,
+        name=observed.name or accepted.name,
+        params={key: value for key, value in accepted.params.items() if key not in _MADE_ANEW},
+        goal=accepted.goal,
+        labels=accepted.labels,
+    )
+    return prepare_one_shot(op, observed, stamp)
+
+
+def guard(intent: Intent, observed: Observed) -> dict[str, str]:
+    """The write before a destroy: by its digest it proves which guest this is; it writes our mark, lifts protection."""
+    require(intent.marker is not None, "a guard writes a mark")
+    text = markers.render(observed.description, intent.marker) if intent.marker else ""
+    return {"description": text, "delete": "protection", "digest": observed.digest}
+
+
 def is_managed(guest: Observed) -> bool:
     """Whether PVE hands this guest's power and migration to its HA manager (`ignored` is as good as not managed)."""
     return guest.ha not in {"", "ignored"}
@@ -94,6 +129,10 @@ def is_managed(guest: Observed) -> bool:
 def redact(params: Mapping[str, str]) -> dict[str, str]:
     """Replace the values of secret keys; secrets never reach the journal."""
     return {key: REDACTED if properties.is_secret(key) else value for key, value in params.items()}
+
+
+def _named(op: PlannedOp, key: str) -> str:
+    return quote(op.goal.get(key, ""), safe="")
 
 
 def _task_id(op: PlannedOp, what: TaskId) -> str:
@@ -153,6 +192,34 @@ def _clone(op: PlannedOp, _stamp: Stamp) -> Mapping[str, str]:
         params["target"] = op.node
     return params
 
+
+def _unchanged(_op: PlannedOp, _observed: Observed | None) -> Mapping[str, str]:
+    return {}
+
+
+def _destroy(op: PlannedOp, _observed: Observed | None) -> Mapping[str, str]:
+    """Volumes that no config names are left alone unless somebody signed for them; PVE's own default is not trusted."""
+    return {"destroy-unreferenced-disks": op.params.get("destroy-unreferenced-disks", "0")}
+
+
+def _restore(op: PlannedOp, observed: Observed | None) -> Mapping[str, str]:
+    """Over the guest that is there (`force`); a container onto its own storage, where PVE would take `local`."""
+    params = {"vmid": str(op.vmid), "force": "1"}
+    if op.type is GuestType.QEMU or "storage" in op.params or observed is None:
+        return params
+    return {**params, "storage": observed.config.get("rootfs", "").partition(":")[0] or "local"}
+
+
+_NAMED = ("pool", "snapshot", "storage", "volume")
+"""Parts of paths that come out of the goal."""
+
+_MADE_ANEW = frozenset({"description", "digest"})
+
+_ASKED: Mapping[Kind, Callable[[PlannedOp, Observed | None], Mapping[str, str]]] = {
+    Kind.DESTROY: _destroy,
+    Kind.RESTORE: _restore,
+}
+"""What destructive kinds say besides what was signed, from the guest that they are done to."""
 
 _ADDED: Mapping[Kind, Callable[[PlannedOp, Stamp], Mapping[str, str]]] = {
     Kind.CREATE: _create,

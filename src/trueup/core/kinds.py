@@ -82,7 +82,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One kind.
 
-    `marks`: the request carries our marker. `guarded`: it carries PVE's `digest`. `end_is_end`: the end of the task
+    `marks`: the request carries our marker. `guarded`: it carries PVE's `digest`. `lifts`: the request itself carries
+    neither, so a guarded write goes before it that writes our marker and lifts `protection`; every end but success
+    puts `protection` back first. `end_is_end`: the end of the task
     is the end of the operation; where it is not, the guest's state is looked at as well. `one_shot_fence`: for a
     signed one-shot, whose late effect nobody wants. `needs_quorum`: without quorum PVE would do the half of it that
     cannot be undone before it fails. `reads`: what the probe looks at. `carried_out`: this version
@@ -98,6 +100,7 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     one_shot_fence: Fence | None = None
     marks: bool = False
     guarded: bool = False
+    lifts: bool = False
     end_is_end: bool = True
     needs_quorum: bool = False
     reads: Reads = Reads.GUEST
@@ -306,8 +309,10 @@ _SPECS = (
         task_id=TaskId.VMID,
         probe=probes.destroyed,
         fence=Fence.PROTECTION,
+        lifts=True,
         end_is_end=False,
         needs_quorum=True,
+        carried_out=True,
     ),
     KindSpec(
         kind=Kind.ROLLBACK,
@@ -317,6 +322,7 @@ _SPECS = (
         probe=probes.rolled_back,
         fence=Fence.TOKEN,
         needs_quorum=True,
+        carried_out=True,
     ),
     KindSpec(
         kind=Kind.SNAPSHOT_DELETE,
@@ -327,6 +333,7 @@ _SPECS = (
         fence=Fence.TOKEN,
         needs_quorum=True,
         reads=Reads.SNAPSHOTS,
+        carried_out=True,
     ),
     KindSpec(
         kind=Kind.RESTORE,
@@ -337,6 +344,7 @@ _SPECS = (
         fence=Fence.TOKEN,
         marks=True,
         needs_quorum=True,
+        carried_out=True,
     ),
     KindSpec(
         kind=Kind.DISK_REMOVE,
@@ -348,6 +356,7 @@ _SPECS = (
         marks=True,
         guarded=True,
         needs_quorum=True,
+        carried_out=True,
     ),
     KindSpec(
         kind=Kind.BACKUP_DELETE,
@@ -357,6 +366,7 @@ _SPECS = (
         probe=probes.archive_gone,
         fence=Fence.TOKEN,
         reads=Reads.BACKUPS,
+        carried_out=True,
     ),
     KindSpec(
         kind=Kind.UNLOCK,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from trueup.model.gate import RequestView
 from trueup.model.ids import NodeName, Vmid
 from trueup.model.ops import OpState, OpView
 
@@ -30,6 +31,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_failed: frozenset[Vmid] = frozenset()
     fenced: frozenset[Vmid] = frozenset()
     shared: frozenset[str] | None = None
+
+
+def why_pending(request: RequestView) -> str:
+    """Why a request that is not approved yet keeps the loop off its guest: what its signers saw must stay true."""
+    asked = f"{request.request.kind} {request.request_id}"
+    return f"{asked} waits for approvals, and leaves the guest as it was seen (see `trueup requests`)"
 
 
 def why_closed(op: OpView) -> str:

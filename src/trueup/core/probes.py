@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from trueup.core import properties
+from trueup.core import incarnation, properties
 from trueup.model.guests import Observed, Power
 from trueup.model.ops import Intent
 
@@ -148,7 +148,7 @@ def destroyed(intent: Intent, sight: Sight) -> Finding:
         return Finding(landing=Landing.LANDED, attributable=True, why="the guest is gone") if sight.absent else _UNSEEN
     if guest.lock == "destroyed":
         return Finding(landing=Landing.PARTIAL, why="the guest is being destroyed")
-    if intent.identity is not None and guest.identity != intent.identity:
+    if not incarnation.still(intent, guest):
         return Finding(landing=Landing.UNKNOWABLE, why="the vmid now belongs to another guest")
     return Finding(landing=Landing.NOT_LANDED, why="the guest is still there")
 
@@ -178,11 +178,26 @@ def snapshot_gone(intent: Intent, sight: Sight) -> Finding:
     return Finding(landing=Landing.NOT_LANDED, why=f"snapshot {name} is there")
 
 
-def rolled_back(_intent: Intent, sight: Sight) -> Finding:
-    """Rollback: it leaves no mark of its own (a description survives it), so only its task can tell."""
-    if sight.guest is not None and sight.guest.lock == "rollback":
+def rolled_back(intent: Intent, sight: Sight) -> Finding:
+    """Rollback: PVE renews a VM's `vmgenid`; else only its task can tell, since a description survives it."""
+    guest = sight.guest
+    if guest is None:
+        return _GONE if sight.absent else _UNSEEN
+    if guest.lock == "rollback":
         return Finding(landing=Landing.PARTIAL, why="the guest is locked by a rollback")
-    return Finding(landing=Landing.UNKNOWABLE, why="a rollback leaves no trace but its task")
+    return _generation(intent, guest) or Finding(
+        landing=Landing.UNKNOWABLE, why="a rollback leaves no trace but its task"
+    )
+
+
+def _generation(intent: Intent, guest: Observed) -> Finding | None:
+    """What `vmgenid` tells: the generation from before, or a new one, whoever began it. None if there is none."""
+    before = intent.identity.vmgenid if intent.identity else ""
+    if not before or not guest.identity.vmgenid:
+        return None
+    if guest.identity.vmgenid == before:
+        return Finding(landing=Landing.NOT_LANDED, why="the guest is of the generation from before")
+    return Finding(landing=Landing.LANDED, why="the guest is of a new generation")
 
 
 def backed_up(intent: Intent, sight: Sight) -> Finding:
@@ -204,18 +219,24 @@ def archive_gone(intent: Intent, sight: Sight) -> Finding:
 
 
 def restored(intent: Intent, sight: Sight) -> Finding:
-    """Restore over a guest: PVE renews `vmgenid`; for a container nothing tells."""
+    """Restore over a guest: the request carries our marker, which is written with the restored config, at the end.
+
+    Where the marker was taken out by hand, a VM's `vmgenid`, which PVE renews, still tells that there was one.
+    """
     guest = sight.guest
     if guest is None:
         return Finding(landing=Landing.PARTIAL, why="the guest is gone") if sight.absent else _UNSEEN
     if guest.lock in {"create", "restore"}:
         return Finding(landing=Landing.PARTIAL, why=f"the guest is there with lock {guest.lock}")
-    before = intent.identity.vmgenid if intent.identity else ""
-    if not before or not guest.identity.vmgenid:
-        return Finding(landing=Landing.UNKNOWABLE, why="nothing tells one generation of this guest from the next")
-    if guest.identity.vmgenid == before:
-        return Finding(landing=Landing.NOT_LANDED, why="the guest is of the generation from before")
-    return Finding(landing=Landing.LANDED, why="the guest is of a new generation")
+    if guest.marker is not None and intent.marker is not None and guest.marker.op_id == intent.marker.op_id:
+        return Finding(landing=Landing.LANDED, attributable=True, why="the restored guest carries our marker")
+    known = _generation(intent, guest)
+    if known is not None:
+        return known
+    if intent.identity is not None and guest.identity == intent.identity:
+        # The marker has a number of its own, and a container's volume gets a new name.
+        return Finding(landing=Landing.NOT_LANDED, why="the guest is the one from before")
+    return Finding(landing=Landing.UNKNOWABLE, why="nothing tells one generation of this guest from the next")
 
 
 def disk_removed(intent: Intent, sight: Sight) -> Finding:
@@ -226,6 +247,8 @@ def disk_removed(intent: Intent, sight: Sight) -> Finding:
     ours = guest.marker is not None and intent.marker is not None and guest.marker.op_id == intent.marker.op_id
     if any(key in guest.config for key in intent.goal):
         return Finding(landing=Landing.PARTIAL if ours else Landing.NOT_LANDED, attributable=ours, why="still there")
+    if intent.one_shot and any(key in guest.pending for key in intent.goal):
+        return Finding(landing=Landing.PARTIAL, attributable=ours, why="it goes when the guest is restarted")
     return Finding(landing=Landing.LANDED, attributable=ours, why="the disk is no longer in the config")
 
 
@@ -247,6 +270,8 @@ def rebooted(intent: Intent, sight: Sight) -> Finding:
         return _GONE if sight.absent else _UNSEEN
     waited = {key for key in intent.goal.get("pending", "").split(",") if key}
     if not waited:
+        if intent.one_shot and guest.status is Power.STOPPED:
+            return Finding(landing=Landing.PARTIAL, why="the guest is stopped and not started again yet")
         return Finding(landing=Landing.UNKNOWABLE, why="a reboot leaves no trace but its task")
     if guest.status is not Power.RUNNING:
         return Finding(landing=Landing.PARTIAL, why=f"the guest is {guest.status}")

@@ -302,9 +302,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         row=Row.R3,
-        when=lambda c: c.ended_well and (c.spec.end_is_end or c.landed),
+        when=lambda c: c.ended_well and (c.spec.end_is_end or c.landing in {Landing.LANDED, Landing.UNKNOWABLE}),
         then=_r3,
-        why="The task ended well, and where that is not the end (a start that only queues), the state is there too.",
+        why="The task ended well, and where that is not the end (a start that only queues), the state is there too,"
+        " if there is a state that could tell.",
     ),
     Rule(
         row=Row.R4,
@@ -372,4 +373,16 @@ def decide(view: OpView, evidence: Evidence) -> Verdict:
     """
     require(view.state in {OpState.ACCEPTED, OpState.STARTED, OpState.TASK_RUNNING}, "only open operations are judged")
     case = Case(view=view, evidence=evidence)
-    return next(rule for rule in RULES if rule.when(case)).then(case)
+    return _protected(case, next(rule for rule in RULES if rule.when(case)).then(case))
+
+
+def _protected(case: Case, verdict: Verdict) -> Verdict:
+    """A destroy that did not come to its end puts `protection` back before its end is recorded."""
+    failed = isinstance(verdict, Close) and isinstance(verdict.event, Failed)
+    if not failed or case.view.state is OpState.ACCEPTED or case.spec.fence_for(case.intent) is not Fence.PROTECTION:
+        return verdict
+    if case.landing in {Landing.LANDED, Landing.UNKNOWABLE} or case.evidence.fence is FenceState.STANDS:
+        return verdict  # the guest is protected, or is no longer there
+    if case.evidence.fence is FenceState.MISSING:
+        return Again(row=verdict.row, need=Need.FENCE)
+    return _open(case, verdict.row, Reason.FENCE_IMPOSSIBLE, "the guest can be written again, or somebody looks")

@@ -13,6 +13,7 @@ import msgspec
 
 from trueup.core.planner import next_op
 from trueup.engine.deck import Deck
+from trueup.engine.one_shots import CheckAgain
 from trueup.engine.reconciler import Reconciler
 from trueup.engine.recoverer import Recoverer, Report
 from trueup.engine.surveyor import installation_of
@@ -116,9 +117,9 @@ class Agent:
         """Whether the API token was made for this epoch alone."""
         return self._tokens is not None
 
-    def reconciler(self) -> Reconciler:
-        """The engine; only after `recover`."""
-        return Reconciler(self.deck, self.recoverer)
+    def reconciler(self, check: CheckAgain | None = None) -> Reconciler:
+        """The engine; only after `recover`. `check` is the gate's last word on what people signed."""
+        return Reconciler(self.deck, self.recoverer, check)
 
 
 async def _connect(base: Foundation, epoch: Epoch) -> Pve:
@@ -178,7 +179,8 @@ async def apply(reconciler: Reconciler, deck: Deck, load: Callable[[], Sequence[
             break
         await deck.clock.sleep(max(limits.TASK_WATCH_S, min(waits)))
     failing = tuple(guest.name for guest in plan.guests if _given_up(guest, reconciler))
-    return Converged(plan=plan, failing=failing, left_open=len(await deck.journal.in_flight()))
+    left_open = len(await deck.journal.in_flight()) + len(await deck.journal.accepted())
+    return Converged(plan=plan, failing=failing, left_open=left_open)
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from trueup.engine.observer import guest_row
 from trueup.engine.recoverer import Recoverer
 from trueup.model import limits
 from trueup.model.errors import Absent, NotSent, PveError, ReadFailed, Refused, Unknown
+from trueup.model.gate import RequestState
 from trueup.model.guests import Observed
 from trueup.model.ids import OpId, Upid
 from trueup.model.notes import What
@@ -56,7 +57,7 @@ class Executor:
         """Send through the deck's ports, within the lanes; `recoverer` judges every end."""
         self._deck = deck
         self._recoverer = recoverer
-        self._lanes = lanes
+        self.lanes = lanes
         self.stopping = False
         """Nothing more is journaled or sent, also not what waits for a lane; what was sent is followed to its end."""
 
@@ -68,7 +69,7 @@ class Executor:
         Raises:
             Stale, JournalFailed: the journal refused a record; no request left after it.
         """
-        async with self._lanes.hold(op.vmid, op.source_node or op.node, op.source):
+        async with self.lanes.hold(op.vmid, op.source_node or op.node, op.source):
             fresh = await self._fresh(op, planned_on)
             if isinstance(fresh, NotNow):
                 return fresh
@@ -78,14 +79,16 @@ class Executor:
                 return NotNow(why="the journal may not know all that was done (`trueup journal acknowledge`)")
             if await self._deck.journal.paused() & {"*", op.name}:
                 return NotNow(why="it is paused (`trueup resume`)")  # said while this waited for its turn
+            if await self._spoken_for(op):
+                return NotNow(why="what people signed for it comes first, on the guest as they saw it")
             prepared, view, send_by = await self._intend(op, fresh)
-            view = await self._send(view, prepared, send_by)
-            return await self._follow(view)
+            view = await self.send(view, prepared, send_by)
+            return await self.followed(view)
 
     async def follow(self, view: OpView) -> Outcome:
         """Wait for the end of an operation that recovery found at work."""
-        async with self._lanes.hold(view.intent.vmid, view.intent.node, view.intent.source):
-            return await self._follow(view)
+        async with self.lanes.hold(view.intent.vmid, view.intent.node, view.intent.source):
+            return await self.followed(view)
 
     # -- before ----------------------------------------------------------------------------------------------------
 
@@ -112,11 +115,18 @@ class Executor:
             return NotNow(why=f"the guest is {seen.status} already")
         return seen
 
+    async def _spoken_for(self, op: PlannedOp) -> bool:
+        """Whether people signed for the guest, or are about to: then it stays as they saw it."""
+        if any(signed.intent.vmid == op.vmid for signed in await self._deck.journal.accepted()):
+            return True
+        pending = await self._deck.journal.requests(state=RequestState.PENDING)
+        return any(asked.request.target.vmid == op.vmid for asked in pending)
+
     async def _intend(self, op: PlannedOp, fresh: Observed | None) -> tuple[Prepared, OpView, float]:
         """Journal the intent. After this the request may leave; before it, it may not."""
         clock, entropy = self._deck.clock, self._deck.entropy
         now_ms = clock.now_ms()
-        send_by = clock.monotonic() + self._deck.limits.send_by_s
+        send_by = min(clock.monotonic() + self._deck.limits.send_by_s, self._deck.journal.lead_until())
         stamp = Stamp(
             op_id=OpId(entropy.uuid7(now_ms)),
             uid=entropy.uuid7(now_ms),
@@ -125,14 +135,14 @@ class Executor:
             now_ms=now_ms,
             send_by_ms=now_ms + int(self._deck.limits.send_by_s * 1000),
         )
-        prepared = await self._disowned(intents.prepare(op, fresh, stamp))
+        prepared = await self.disowned(intents.prepare(op, fresh, stamp))
         # The commit point of the intent.
         records = await self._deck.record(stamp.op_id, Started(intent=prepared.intent))
         view = lifecycle.step(None, records[0])
         self._deck.tell(What.OP_STARTED, f"{op.kind} {op.type} {op.vmid} {op.name}", view)
         return prepared, view, send_by
 
-    async def _disowned(self, prepared: Prepared) -> Prepared:
+    async def disowned(self, prepared: Prepared) -> Prepared:
         """Note the tasks that are like this request's own but were there before it.
 
         Only where an earlier request like it was never accounted for; its task must not be taken for ours.
@@ -151,7 +161,11 @@ class Executor:
 
     # -- the one request -------------------------------------------------------------------------------------------
 
-    async def _send(self, view: OpView, prepared: Prepared, send_by: float) -> OpView:
+    async def send(self, view: OpView, prepared: Prepared, send_by: float) -> OpView:
+        """Send a request whose intent is durable, once; journal what PVE says.
+
+        `send_by` is on the monotonic clock. An operation that lifted `protection` ends badly only after it is back.
+        """
         intent = prepared.intent
         call = Call(method=intent.method, path=intent.path, params=prepared.params, send_by=send_by)
         try:
@@ -174,6 +188,11 @@ class Executor:
         return view
 
     async def _close(self, view: OpView, reason: Reason, error: PveError) -> OpView:
+        if KINDS[view.intent.kind].lifts:
+            view, stands = await self._recoverer.protect(view)
+            if not stands:
+                self._deck.tell(What.ALARM, f"{reason}: {error.what}; `protection` could not be put back yet", view)
+                return view
         records = await self._deck.record(view.op_id, Failed(reason=reason, exit_status=error.text or error.what))
         view = lifecycle.step(view, records[0])
         self._deck.tell(What.OP_ENDED, f"{reason}: {error.what}", view)
@@ -181,7 +200,7 @@ class Executor:
 
     # -- after -----------------------------------------------------------------------------------------------------
 
-    async def _follow(self, view: OpView) -> Outcome:
+    async def followed(self, view: OpView) -> Outcome:
         """Wait for the end of the task, then let the table judge; it may ask to wait longer for the guest's state."""
         while lifecycle.is_in_flight(view):
             if view.upid:

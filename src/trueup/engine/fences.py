@@ -9,7 +9,7 @@ from collections import Counter
 
 import msgspec
 
-from trueup.core import lifecycle
+from trueup.core import incarnation, lifecycle
 from trueup.core import marker as markers
 from trueup.core.kinds import KINDS, STATE_FENCES, Fence
 from trueup.core.probes import Sight
@@ -41,7 +41,11 @@ class Fences:
         fence = KINDS[op.intent.kind].fence_for(op.intent)
         if fence not in STATE_FENCES:
             return FenceState.NO_KIND
-        if sight.absent and fence is Fence.DIGEST:
+        gone = sight.absent or (sight.guest is not None and not incarnation.still(op.intent, sight.guest))
+        if fence is Fence.PROTECTION and gone:
+            # Another's guest is never written to. Only a guard is refused there, by its digest; a DELETE is not.
+            return FenceState.IMPOSSIBLE if op.guarded else FenceState.STANDS
+        if sight.absent:
             # A write to nothing is refused, and a guest made anew has another text, so another digest.
             return FenceState.STANDS
         if self._stands(op, sight.guest, fence):
@@ -56,6 +60,16 @@ class Fences:
             return False
         return fence is not Fence.PROTECTION or guest.config.get("protection") == "1"
 
+    async def pointless(self, op: OpView) -> bool:
+        """Whether the guest that a fence would protect is gone for sure, or its vmid another's by now."""
+        try:
+            row = (await self._observer.rows()).get(op.intent.vmid)
+            if row is None:
+                return await self._deck.pve.sees_all_guests()
+            return not incarnation.still(op.intent, await self._observer.one(row))
+        except ReadFailed:
+            return False
+
     def forget(self, op_id: OpId) -> None:
         """Forget the tries of an operation whose recovery is over for now; the next one begins anew."""
         del self._tries[op_id]
@@ -68,16 +82,21 @@ class Fences:
             guest = await self._observer.one(row) if row else None
         except ReadFailed:
             return None
-        if guest is None or guest.marker is None:
+        fence = KINDS[op.intent.kind].fence_for(op.intent)
+        if guest is None or (fence is Fence.PROTECTION and not incarnation.still(op.intent, guest)):
             return None
-        mark = _above(guest.marker, op)
+        # A guest of somebody else's has no marker before its destroy writes one.
+        own = guest.marker or (op.intent.marker if fence is Fence.PROTECTION else None)
+        if own is None:
+            return None
+        mark = _above(own, op)
         fencing = Fencing(counter=mark.counter, digest=guest.digest)
         op = await self._note(op, fencing)
         params = {"description": markers.render(guest.description, mark), "digest": guest.digest}
-        if KINDS[op.intent.kind].fence_for(op.intent) is Fence.PROTECTION:
+        if fence is Fence.PROTECTION:
             params["protection"] = "1"
         try:
-            await self._deck.pve.send(Call(method="PUT", path=_config_path(guest), params=params))
+            await self._deck.pve.send(Call(method="PUT", path=config_path(guest), params=params))
         except (NotSent, Refused):
             return None  # "checksum mismatch" too: something landed first, so look again
         except Unknown:
@@ -88,7 +107,7 @@ class Fences:
             return None
         fenced = Fenced(digest=after.digest)
         raised = msgspec.structs.replace(op, fenced=fenced)
-        if not self._stands(raised, after, KINDS[op.intent.kind].fence_for(op.intent)):
+        if not self._stands(raised, after, fence):
             return None
         # The commit point of the fence is PVE's 200 above; this record only saves the next look from writing again.
         raised = await self._note(op, fenced)
@@ -108,7 +127,7 @@ class Fences:
         params = {"description": guest.description_raw, "digest": guest.digest}
         for _ in range(limits.LOCK_ASKS):
             try:
-                await self._deck.pve.send(Call(method="PUT", path=_config_path(guest), params=params))
+                await self._deck.pve.send(Call(method="PUT", path=config_path(guest), params=params))
             except Refused as error:
                 return Lock.HELD if any(text in error.text for text in _AT_WORK) else Lock.UNKNOWN
             except NotSent:
@@ -129,5 +148,6 @@ def _above(mark: Marker, op: OpView) -> Marker:
     return msgspec.structs.replace(mark, counter=highest + 1)
 
 
-def _config_path(guest: Observed) -> str:
+def config_path(guest: Observed) -> str:
+    """Where PVE's API has this guest's config."""
     return f"/nodes/{guest.node}/{guest.type.value}/{guest.vmid}/config"

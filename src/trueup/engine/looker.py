@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from trueup.core import tasksearch
-from trueup.core.kinds import KINDS, STATE_FENCES, Fence, Reads
+from trueup.core.kinds import KINDS, STATE_FENCES, Fence, Reads, TaskId
 from trueup.core.probes import Finding, Landing, Sight
 from trueup.core.recovery import Evidence, FenceState, Lock, Task
 from trueup.core.tasksearch import Found
@@ -138,6 +138,8 @@ class Looker:
     async def _task(self, op: OpView, lists: _Lists) -> Found:
         if op.upid:
             return await self._recorded(Upid.parse(op.upid), lists)
+        if _held_back(op):
+            return Found(task=Task.NONE, why=_HELD_BACK)
         if not op.intent.task_type:
             return Found(task=Task.NONE, why="the call makes no task")
         listed = lists.tasks[op.intent.node]
@@ -227,6 +229,8 @@ class Looker:
         )
         unread = Finding(landing=Landing.UNREADABLE)
         finding = KINDS[op.intent.kind].probe(op.intent, sight) if _needs_guest(op, found.task) else unread
+        if _held_back(op):
+            finding = Finding(landing=Landing.NOT_LANDED, why=_HELD_BACK)
         own = timing.answered or (finding.landing is Landing.LANDED and finding.attributable)
         if found.candidate is not None and own:
             # PVE took the request, or its effect is there: so it had a task, and this is the only one that could be it.
@@ -248,6 +252,14 @@ class Looker:
             leftovers=_leftovers(sight.guest),
             why_task=found.why,
         )
+
+
+_HELD_BACK = "its request was not sent: the write that goes before it is not on record"
+
+
+def _held_back(op: OpView) -> bool:
+    """Whether only the guard of this operation can have left us: its own request is sent once that is on record."""
+    return KINDS[op.intent.kind].lifts and op.guarded is None and not op.upid
 
 
 def _reading(ops: Sequence[OpView], what: Reads) -> set[Vmid]:
@@ -279,8 +291,11 @@ def _needs_lock(op: OpView, seen: Evidence) -> bool:
 
 
 def _free_by_absence(op: OpView, sight: Sight) -> Lock:
-    """Nobody works on a guest that does not exist; and a vmid that another guest holds keeps a late creation out."""
-    if sight.absent:
+    """Nobody works on a guest that does not exist; and a vmid that another guest holds keeps a late creation out.
+
+    Work on a storage holds no guest's lock.
+    """
+    if sight.absent or KINDS[op.intent.kind].task_id is TaskId.STORAGE:
         return Lock.FREE
     made = KINDS[op.intent.kind].fence is Fence.GOAL and op.intent.identity is None
     foreign = sight.guest is not None and (sight.guest.marker is None or sight.guest.marker != op.intent.marker)

@@ -20,12 +20,14 @@ from trueup.engine.deck import Deck
 from trueup.engine.executor import Ended, Executor, LeftOpen, NotNow, Outcome
 from trueup.engine.lanes import Lanes
 from trueup.engine.memory import Memory
+from trueup.engine.one_shots import CheckAgain, OneShots
 from trueup.engine.recoverer import Recoverer
+from trueup.engine.standing import Standing
 from trueup.engine.surveyor import Survey, Surveyor
 from trueup.model import limits
 from trueup.model.errors import ReadFailed, TrueupError
 from trueup.model.guests import Desired, Observed, Power
-from trueup.model.ids import Vmid
+from trueup.model.ids import OpId, Vmid
 from trueup.model.notes import What
 from trueup.model.ops import Kind, OpState, OpView, Released
 from trueup.model.plan import Bucket, GuestPlan, Plan, PlannedOp
@@ -37,11 +39,17 @@ class Reconciler:
     Cancelled work is not lost: its operations stay in flight, and the next recovery ends them.
     """
 
-    def __init__(self, deck: Deck, recoverer: Recoverer) -> None:
-        """Work through the deck's ports; `recoverer` has finished the start's recovery."""
+    def __init__(self, deck: Deck, recoverer: Recoverer, check: CheckAgain | None = None) -> None:
+        """Work through the deck's ports; `recoverer` has finished the start's recovery.
+
+        `check` is the gate's last word on each one-shot that people signed; without it none is sent.
+        """
         self._deck = deck
         self._recoverer = recoverer
         self._executor = Executor(deck, recoverer, Lanes(deck.limits.slots_per_node))
+        self._one_shots = OneShots(deck, self._executor, check)
+        self._signed_again: dict[OpId, float] = {}
+        self._signed_why: dict[OpId, str] = {}
         self._memory = Memory(deck.clock)
         self._surveyor = Surveyor(
             pve=deck.pve,
@@ -51,6 +59,7 @@ class Reconciler:
             memory=self._memory,
         )
         self._contradictions = Contradictions(deck)
+        self._standing = Standing(deck)
         self.backoff = Backoff(deck.clock, deck.entropy)
         self._group = asyncio.TaskGroup()
         self._working: dict[Vmid, asyncio.Task[None]] = {}
@@ -59,10 +68,6 @@ class Reconciler:
         self._desired: dict[Vmid, Desired] = {}
         self._seen: dict[Vmid, Observed] = {}
         self._survey: Survey | None = None
-        self.latest: Survey | None = None
-        """What the last pass saw, for whoever shows it."""
-        self.survey_s = 0.0
-        """How long it took to look and plan."""
         self.latest: Survey | None = None
         """What the last pass saw, for whoever shows it."""
         self.survey_s = 0.0
@@ -95,6 +100,7 @@ class Reconciler:
             ReadFailed: the cluster cannot be read; nothing was begun.
             Stale, JournalFailed: the journal refused a record.
         """
+        journal = self._deck.journal
         self._missed = False
         await self._judge_open()
         survey = await self._look(desired)
@@ -103,10 +109,13 @@ class Reconciler:
             await self._judge_open()
             survey = await self._look(desired)
         await self._release(survey, desired)
+        spoken_for = {op.intent.vmid for op in (*await journal.in_flight(), *await journal.accepted())}
+        await self._standing.look(survey.world.rows, spoken_for | self._working.keys())
         self._desired = {want.vmid: want for want in desired}
         self._seen = dict(survey.world.guests)
         self._survey = survey
         self._missed = _missed(survey)
+        await self._begin_signed()
         for guest in survey.plan.guests:
             if guest.bucket is Bucket.UNCHANGED:
                 self.backoff.succeeded(guest.vmid)
@@ -120,12 +129,6 @@ class Reconciler:
     async def _look(self, desired: Sequence[Desired]) -> Survey:
         began = self._deck.clock.monotonic()
         survey = await self._surveyor.survey(desired, self._shutdown_failed)
-        self.latest, self.survey_s = survey, self._deck.clock.monotonic() - began
-        return survey
-
-    async def _look(self, desired: Sequence[Desired]) -> Survey:
-        began = self._deck.clock.monotonic()
-        survey = await self._look(desired)
         self.latest, self.survey_s = survey, self._deck.clock.monotonic() - began
         return survey
 
@@ -153,7 +156,8 @@ class Reconciler:
         self._asked = False
 
     def _next_pass(self, began: float, timeout_s: float) -> float:
-        again = began if self._missed else self.backoff.soonest(began)
+        soonest = [began if self._missed else self.backoff.soonest(began), *self._signed_again.values()]
+        again = min((at for at in soonest if at is not None), default=None)
         return began + timeout_s if again is None else min(began + timeout_s, max(again, began + limits.AGAIN_S))
 
     def look_now(self) -> None:
@@ -227,6 +231,29 @@ class Reconciler:
         if self.backoff.waits_s(guest.vmid) > 0:
             return
         self._spawn(guest.vmid, self._work(guest))
+
+    async def _begin_signed(self) -> None:
+        """Begin what people signed, oldest first; one operation of a guest at a time."""
+        accepted = await self._deck.journal.accepted()
+        self._signed_again = {op.op_id: at for op in accepted if (at := self._signed_again.get(op.op_id)) is not None}
+        now = self._deck.clock.monotonic()
+        for op in accepted:
+            due = self._signed_again.get(op.op_id, now) <= now
+            if due and not self.stopping and op.intent.vmid not in self._working:
+                self._spawn(op.intent.vmid, self._carry_out_signed(op))
+
+    async def _carry_out_signed(self, accepted: OpView) -> None:
+        outcome = await self._one_shots.run(accepted)
+        if isinstance(outcome, NotNow):
+            held_s = (accepted.not_before_ms - self._deck.clock.now_ms()) / 1000
+            self._signed_again[accepted.op_id] = self._deck.clock.monotonic() + max(held_s, limits.AGAIN_S)
+            if self._signed_why.get(accepted.op_id) != outcome.why:
+                self._signed_why[accepted.op_id] = outcome.why
+                intent = accepted.intent
+                self._deck.tell(What.BLOCKED, f"{intent.kind} of {intent.vmid} {intent.name}: {outcome.why}", accepted)
+        else:
+            self._signed_why.pop(accepted.op_id, None)
+            self.look_now()
 
     def _spawn(self, vmid: Vmid, work: Coroutine[object, object, None]) -> None:
         task = self._group.create_task(work)

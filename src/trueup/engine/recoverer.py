@@ -115,6 +115,22 @@ class Recoverer:
         """
         self._answered.add(op_id)
 
+    async def protect(self, view: OpView) -> tuple[OpView, bool]:
+        """Put `protection` back after a request that PVE did not take; tell whether it stands, or nothing needs it.
+
+        Where it cannot be put back now, the operation stays open, and recovery goes on with it.
+        """
+        stands = False
+        for _ in range(limits.FENCE_TRIES):
+            raised = await self._fences.raise_(view)
+            view = raised or view
+            stands = raised is not None or await self._fences.pointless(view)
+            if stands:
+                break
+            await self._deck.clock.sleep(limits.RECOVERY_LOOK_S)
+        self._fences.forget(view.op_id)
+        return view, stands
+
     async def recover(self, ops: Sequence[OpView], *, dry: bool = False) -> Report:
         """Work through these operations. `dry`: look once, judge, write nothing.
 
@@ -258,4 +274,7 @@ def _adoption(view: OpView, verdict: Verdict) -> Adopted | None:
         return None
     if not KINDS[view.intent.kind].marks:
         return None
+    signed_for = view.intent.identity.marker_uid if view.intent.one_shot and view.intent.identity else ours.uid
+    if signed_for != ours.uid:
+        return None  # what people signed for a guest of somebody else's does not make it ours
     return Adopted(vmid=view.intent.vmid, uid=ours.uid, labels=view.intent.labels)

@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from trueup.core import planner
-from trueup.core.plan_context import Context, why_closed
+from trueup.core.plan_context import Context, why_closed, why_pending
 from trueup.engine.memory import Memory
 from trueup.engine.observer import Observer, World
 from trueup.model import limits
 from trueup.model.errors import ReadFailed
+from trueup.model.gate import RequestState
 from trueup.model.guests import Backup, Clone, Desired, Observed, Snapshot
 from trueup.model.ids import NodeName, Vmid
 from trueup.model.plan import Plan
@@ -104,16 +105,19 @@ class Surveyor:
 
     async def _context(self, world: World, adopted: Mapping[Vmid, str], shutdown_failed: Collection[Vmid]) -> Context:
         open_ops = (*await self._journal.in_flight(), *await self._journal.accepted())
+        pending = await self._journal.requests(state=RequestState.PENDING)
+        closed = {request.request.target.vmid: why_pending(request) for request in pending}
         return Context(
             installation=self._installation,
             adopted=adopted,
-            closed={op.intent.vmid: why_closed(op) for op in open_ops},
+            closed=closed | {op.intent.vmid: why_closed(op) for op in open_ops},
             unread=world.unread,
             paused=await self._journal.paused(),
             quorate=world.cluster.quorate,
             nodes={node.name: node.online for node in world.cluster.nodes},
             now_ms=self._clock.now_ms(),
             shutdown_failed=frozenset(shutdown_failed),
+            fenced=frozenset(op.intent.vmid for op in await self._journal.standing_fences()),
             shared=await self._shared(),
         )
 
