@@ -165,7 +165,7 @@ def test_one_shots_are_counted_from_their_start(tell):  # noqa: F811
 
 def test_the_fence_of_a_destroy_that_never_arrived_stands_until_its_token_is_gone(tell):  # noqa: F811
     async def story(journal, e):
-        async def destroy(op, vmid, reason=Reason.NOT_STARTED, kind=Kind.DESTROY, digest="d2"):
+        async def destroy(op, vmid, reason=Reason.NOT_STARTED, kind=Kind.DESTROY, digest: str | None = "d2"):
             fence = [draft(op, Fencing(counter=1, digest=Digest("d1"))), draft(op, Fenced(digest=Digest(digest)))]
             end = [*fence, failed(op, reason)] if digest is not None else [failed(op, reason)]
             await journal.append(e, [*signed(op, vmid, kind=kind), sent(op, vmid, kind=kind), *end])
@@ -235,7 +235,8 @@ def with_key(op: str, key: str, vmid: int = 102) -> list:
 def test_a_key_is_held_by_one_request(tell, way):  # noqa: F811
     async def story(journal, e):
         await journal.append(e, [step("a") for step in HOLDING[way]])
-        await refuses(journal, e, *with_key("b", "k-a"), match="key is held by request a")
+        again = requested("b", 102, idempotency_key="k-a")  # refused when it is asked for, not only when accepted
+        await refuses(journal, e, again, match="key is held by request a")
         await journal.append(e, with_key("c", "k-c"))
 
     tell(story)
@@ -454,7 +455,7 @@ MAKE = {
 @given(appends=STEPS, together=st.booleans())
 def test_whatever_is_appended_a_key_is_applied_once_and_a_veto_holds(opener, tmp_path_factory, appends, together):  # noqa: F811
     async def story():
-        journal = opener(tmp_path_factory.mktemp("property") / "journal.db")
+        journal = await opener(tmp_path_factory.mktemp("property") / "journal.db")
         journal = await journal if asyncio.iscoroutine(journal) else journal
         e = await epoch(journal)
         calls = [journal.append(e, [MAKE[step](op) for op, step in steps]) for steps in appends]

@@ -112,11 +112,10 @@ def test_what_is_no_event_of_a_request_is_refused(event: Event):
 
 def test_a_request_keeps_what_was_signed_and_who_agreed():
     found = view("Requested", "Approved", "Approved", "Accepted")
-    asked = samples.requested("a").event
     assert (found.request, found.payload, found.payload_sha256, found.via) == (
         samples.request("a"), "cGF5", "p", "spool",
     )  # fmt: skip
-    assert found.ruling == asked.ruling
+    assert found.ruling == samples.RULING
     assert found.approvals == (samples.APPROVAL, samples.APPROVAL)
     assert (found.requested_at_ms, found.ended_at_ms) == (100, 0)
 
