@@ -113,9 +113,10 @@ def container_tasks_hidden(scene: Scene) -> bytes:
 
 def container_without_marker(scene: Scene) -> bytes:
     del scene.world.configs[CT]["description"]
-    document = request(vmid=CT)
-    del document["target"]["identity"]["marker"]
-    return signed(document, "alice")
+    identity = {"rootfs": "local:201/vm-201-disk-0.raw", "macs": ["AA:BB:CC:00:00:01"]}
+    return signed(
+        request(vmid=CT, target={"type": "lxc", "vmid": 201, "identity": identity, "digest": "a" * 40}), "alice"
+    )
 
 
 def kept_by_tag(scene: Scene) -> bytes:

@@ -154,7 +154,7 @@ def test_a_veto_ends_what_is_pending_and_what_is_accepted(tmp_path):
             answer = await scene.gate.submit(veto(first.request), "http")
             assert (answer.outcome, answer.state) == (Outcome.ACCEPTED, "vetoed"), answer
             view = await scene.request(first.request)
-            assert (view.state, view.vetoed.approval.person) == (RequestState.VETOED, "bob")
+            assert (view.state, view.vetoed and view.vetoed.approval.person) == (RequestState.VETOED, "bob")
             again = await scene.gate.submit(veto(first.request, "carol"), "http")
             assert again.outcome is Outcome.REPETITION
         op = await scene.op(accepted.op)
@@ -186,7 +186,7 @@ def test_pending_requests_expire(tmp_path):
         scene.clock.ms += HOUR_MS
         assert await scene.gate.lapse() == 1
         view = await scene.request(first.request)
-        assert (view.state, view.lapsed.why) == (RequestState.EXPIRED, Refusal.EXPIRED)
+        assert (view.state, view.lapsed and view.lapsed.why) == (RequestState.EXPIRED, Refusal.EXPIRED)
         late = await scene.gate.submit(signed(document, "bob"), "http")
         assert (late.outcome, late.state) == (Outcome.REPETITION, "expired")
         assert await scene.events(Accepted) == []
@@ -214,7 +214,7 @@ def test_a_guest_that_changed_while_people_signed_ends_the_request(tmp_path):
         answer = await scene.gate.submit(signed(document, "bob"), "http")
         assert (answer.refusal, answer.request) == (Refusal.DIGEST, first.request)
         view = await scene.request(first.request)
-        assert (view.state, view.lapsed.why) == (RequestState.REFUSED, Refusal.DIGEST)
+        assert (view.state, view.lapsed and view.lapsed.why) == (RequestState.REFUSED, Refusal.DIGEST)
 
     play(tmp_path, story)
 
@@ -274,7 +274,7 @@ def test_grace_and_windows_set_the_earliest_start(tmp_path):
         assert (await scene.op(answer.op)).not_before_ms == NOW_MS + HOUR_MS
         scene.clock.ms = NOW_MS + 17 * HOUR_MS  # Saturday, 01:00
         times = {"not_before": instant(17), "approve_by": instant(18), "execute_by": instant(20)}
-        stop = await scene.gate.submit(signed(request("stop", **times), "alice"), "x")
+        stop = await scene.gate.submit(signed(request("stop") | times, "alice"), "x")
         assert (await scene.op(stop.op)).not_before_ms == NOW_MS + 18 * HOUR_MS
         early = await scene.gate.may_run(stop.op, scene.world.observed())
         assert isinstance(early, Hold)
@@ -296,7 +296,7 @@ def test_a_budget_counts_what_waits_and_what_was_started(tmp_path):
         assert refused.refusal is Refusal.BUDGET
         scene.clock.ms += HOUR_MS + 1
         times = {"not_before": instant(1), "approve_by": instant(2), "execute_by": instant(3)}
-        later = await scene.gate.submit(signed(request("template", vmid=KEPT, **times), "alice"), "x")
+        later = await scene.gate.submit(signed(request("template", vmid=KEPT) | times, "alice"), "x")
         assert later.outcome is Outcome.ACCEPTED
 
     play(tmp_path, story)

@@ -15,7 +15,7 @@ from trueup.model import limits
 from trueup.model.gate import Approval, Refusal, Request, RequestState, RequestView, Ruling
 from trueup.model.gate_answers import Answer, Checked, GateRefused, Go, Hold, Outcome, RunVerdict, Sighting, Stop
 from trueup.model.guests import Identity
-from trueup.model.ids import GuestType
+from trueup.model.ids import GuestType, OpId
 from trueup.model.keyring import Keyring
 from trueup.model.ops import OpState, OpView
 from trueup.model.policy import RESOLVE, Policy, Rule
@@ -106,7 +106,7 @@ def answer_for(view: RequestView, op: OpView | None, reason: str = "") -> Answer
         outcome=Outcome.REPETITION,
         state=state,
         request=view.request_id,
-        op=op.op_id if op is not None else "",
+        op=op.op_id if op is not None else OpId(""),
         missing=view.ruling.missing if view.state is RequestState.PENDING else "",
         reason=text,
     )

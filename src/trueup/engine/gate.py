@@ -291,7 +291,7 @@ class Gate:
             outcome=Outcome.ACCEPTED,
             state=state,
             request=ended.request_id,
-            op=op.op_id if op else "",
+            op=op.op_id if op else OpId(""),
             reason=f"vetoed by {veto.requested_by}",
         )
 
@@ -465,7 +465,7 @@ class Gate:
         return Answer(
             outcome=Outcome.REFUSED,
             state=RequestState.REFUSED.value,
-            request=request_id,
+            request=OpId(request_id),
             reason=str(no),
             refusal=no.refusal,
         )

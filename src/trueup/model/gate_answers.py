@@ -11,6 +11,7 @@ import msgspec
 from trueup.model.errors import TrueupError
 from trueup.model.gate import Approval, Form, Refusal
 from trueup.model.guests import Observed
+from trueup.model.ids import OpId
 
 OPERATION_TYPE = "application/vnd.trueup.operation.v1+json"
 VETO_TYPE = "application/vnd.trueup.veto.v1+json"
@@ -115,8 +116,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     outcome: Outcome
     state: str
-    request: str = ""
-    op: str = ""
+    request: OpId = OpId("")
+    op: OpId = OpId("")
     missing: str = ""
     reason: str = ""
     refusal: Refusal | None = None
