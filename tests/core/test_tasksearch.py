@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.core.operations import NODE, SENT_S, intent, upid
 from trueup.core.recovery import Task
-from trueup.core.tasksearch import Found, classify, matches, reaches_back, same_target, search
+from trueup.core.tasksearch import Found, Sorted, classify, matches, reaches_back, same_target, search
 from trueup.model import limits
 from trueup.model.ids import TokenId, Vmid
 from trueup.model.ops import Intent, Kind
@@ -207,6 +207,16 @@ def test_whatever_the_list_none_is_never_said_while_a_task_matches(
     assert (found.task is Task.NONE) <= (not own)
     assert (found.row is not None) == (len(own) == 1 and not rivals)
     assert (found.row is None) <= bool(found.why), "no answer comes with its reason"
+
+
+@given(st.lists(rows, max_size=6), st.booleans(), st.booleans(), st.sampled_from([100, 90_000]))
+def test_a_search_in_the_part_about_its_target_ends_as_one_in_the_whole_list(
+    found_rows: list[TaskRow], sees_all: bool, rivals: bool, index_bytes: int
+):
+    tasks = listed(*found_rows, sees_all=sees_all, index_bytes=index_bytes)
+    for token in (OURS, LATER):
+        whole, part = (find(each, token=token, rivals=rivals) for each in (tasks, Sorted(tasks).about(START)))
+        assert part == whole
 
 
 # -- how it ended -----------------------------------------------------------------------------------------------------

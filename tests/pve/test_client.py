@@ -434,6 +434,13 @@ def test_all_tasks_are_seen_only_if_the_privilege_was_there_before_and_after(
     assert listed.sees_all is sees_all
 
 
+def test_a_list_that_proves_nothing_costs_its_pages_alone() -> None:
+    transport = script(ok("[]"), PERMITTED, ok("[]"), PERMITTED, ok("[]"))
+    pve = client(transport)
+    assert [run(pve.tasks(PVE1, proven=proven)).sees_all for proven in (False, True, False)] == [False, True, False]
+    assert len(transport.requests) == 5
+
+
 def test_later_lists_cost_one_look_at_the_privileges() -> None:
     transport = script(PERMITTED, ok("[]"), PERMITTED, ok("[]"), PERMITTED, ok("[]"), UNPERMITTED, ok("[]"), PERMITTED)
     pve = client(transport)

@@ -99,7 +99,7 @@ class PveOfTheDoomed(Wrapped):
         Fate.step(f"answered {label}")
         return reply
 
-    async def tasks(self, node):
+    async def tasks(self, node, **named):
         found = await self._inner.tasks(node)
         Fate.step(f"read tasks {node}")
         return found

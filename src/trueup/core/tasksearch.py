@@ -6,6 +6,7 @@ answer. No match is an answer only with proof of sight: the list would have show
 their UPID, and nowhere else reliably (`user` and `userfilter` differ between running and finished rows).
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 
 import msgspec
@@ -40,14 +41,35 @@ def matches(intent: Intent, upid: Upid) -> bool:
     )
 
 
+Target = tuple[str, str, str, str]
+
+
+def target(intent: Intent) -> Target:
+    """All that a task tells of its request: node, type, UPID id and token."""
+    return (intent.node, intent.task_type, intent.task_id, intent.token)
+
+
 def same_target(one: Intent, other: Intent) -> bool:
-    """Whether a task could not tell these two requests apart: same node, type, UPID id and token."""
-    return (one.node, one.task_type, one.task_id, one.token) == (
-        other.node,
-        other.task_type,
-        other.task_id,
-        other.token,
-    )
+    """Whether a task could not tell these two requests apart."""
+    return target(one) == target(other)
+
+
+class Sorted:
+    """One node's list, sorted by what its tasks are about, so that thousands of searches do not each go through it."""
+
+    def __init__(self, tasks: TaskList) -> None:
+        """Sort it once."""
+        self._tasks = tasks
+        self._about: defaultdict[tuple[str, str], list[TaskRow]] = defaultdict(list)
+        for row in tasks.rows:
+            self._about[row.upid.type, row.upid.id].append(row)
+        self._oldest = min((row for row in tasks.rows if row.endtime), key=lambda row: row.endtime, default=None)
+
+    def about(self, intent: Intent) -> TaskList:
+        """The part of the list that a search for this request's task can turn on: a search in it ends the same."""
+        rows = self._about.get((intent.task_type, intent.task_id), [])
+        reach = [] if self._oldest is None or self._oldest in rows else [self._oldest]
+        return msgspec.structs.replace(self._tasks, rows=(*rows, *reach))
 
 
 def search(intent: Intent, tasks: TaskList, *, token: str, claimed: Collection[str], rivals: bool) -> Found:

@@ -4,7 +4,8 @@ One task list per node answers for all of its operations; a guest is read closel
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -13,7 +14,7 @@ from trueup.core import tasksearch
 from trueup.core.kinds import KINDS, STATE_FENCES, Fence, Reads, TaskId
 from trueup.core.probes import Finding, Landing, Sight
 from trueup.core.recovery import Evidence, FenceState, Lock, Task
-from trueup.core.tasksearch import Found
+from trueup.core.tasksearch import Found, Sorted, Target
 from trueup.engine.deck import Deck
 from trueup.engine.fences import Fences
 from trueup.engine.observer import Observer
@@ -37,11 +38,17 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Lists(msgspec.Struct, frozen=True, kw_only=True):
-    """The bulk reads of one look. A node whose list could not be read has the reason instead."""
+    """The bulk reads of one look. A node whose list could not be read has the reason instead.
+
+    `shown` are the rows of all lists by UPID, `by_target` each list's rows by what they are about, `rivals` the
+    operations whose task is not known by what a task would tell of them.
+    """
 
     tasks: Mapping[NodeName, TaskList | str]
+    shown: Mapping[str, TaskRow]
+    by_target: Mapping[NodeName, Sorted]
     claimed: frozenset[str]
-    rivals: tuple[OpView, ...]
+    rivals: Mapping[Target, Collection[OpId]]
     retired: frozenset[TokenId]
 
 
@@ -67,6 +74,7 @@ class Looker:
         self._deck = deck
         self._fences = fences
         self._observer = Observer(deck.pve)
+        self._proven: set[NodeName] = set()  # nodes whose silence about a task mattered once
 
     async def look(self, ops: Sequence[OpView], timing: Mapping[OpId, Timing]) -> dict[OpId, Evidence]:
         """Look once at everything that bears on these operations.
@@ -89,7 +97,10 @@ class Looker:
     ) -> dict[OpId, Evidence]:
         """Read tasks, then guests. Tasks first: what a task that is not there yet will do shows in the guest."""
         lists = await self._lists(ops)
-        found = dict(zip([op.op_id for op in ops], await _gather([self._task(op, lists) for op in ops]), strict=True))
+        found = await self._tasks(ops, lists)
+        if dim := [op for op in ops if _says_nothing(op, found[op.op_id], lists)]:
+            self._proven |= {op.intent.node for op in dim}
+            found |= await self._tasks(dim, await self._lists(dim))
         guests = await self._guests([op for op in ops if _needs_guest(op, found[op.op_id].task)])
         evidence = {op.op_id: self._evidence(op, found[op.op_id], guests, lists, timing[op.op_id]) for op in ops}
         for op_id, lock in locks.items():
@@ -112,32 +123,45 @@ class Looker:
     # -- tasks -----------------------------------------------------------------------------------------------------
 
     async def _lists(self, ops: Sequence[OpView]) -> _Lists:
-        nodes = sorted({op.intent.node for op in ops} | {Upid.parse(op.upid).node for op in ops if op.upid})
+        nodes = sorted({op.intent.node for op in ops} | {_worker_node(op) for op in ops})
         tasks = dict(zip(nodes, await _gather([self._list(node) for node in nodes]), strict=True))
-        shown = frozenset(
-            row.upid.text for listed in tasks.values() if isinstance(listed, TaskList) for row in listed.rows
-        )
+        listed = {node: found for node, found in tasks.items() if isinstance(found, TaskList)}
+        shown = {row.upid.text: row for found in listed.values() for row in found.rows}
         since_ms = self._deck.clock.now_ms() - int(limits.PRESUMED_WATCH_S * 1000)
         _, retired = await self._deck.journal.tokens()
+        rivals: defaultdict[Target, set[OpId]] = defaultdict(set)
+        for other in await self._deck.journal.presumed_since(since_ms):
+            rivals[tasksearch.target(other.intent)].add(other.op_id)
+        for other in await self._deck.journal.in_flight():
+            if not other.upid:
+                rivals[tasksearch.target(other.intent)].add(other.op_id)
         return _Lists(
             tasks=tasks,
-            claimed=await self._deck.journal.claimed_upids(shown),
-            rivals=(
-                *await self._deck.journal.presumed_since(since_ms),
-                *(op for op in await self._deck.journal.in_flight() if not op.upid),
-            ),
+            shown=shown,
+            by_target={node: Sorted(found) for node, found in listed.items()},
+            claimed=await self._deck.journal.claimed_upids(frozenset(shown)),
+            rivals=rivals,
             retired=retired,
         )
 
     async def _list(self, node: NodeName) -> TaskList | str:
+        """Proof that all tasks show costs calls of its own; it is asked for once a list's silence matters."""
         try:
-            return await self._deck.pve.tasks(node)
+            return await self._deck.pve.tasks(node, proven=node in self._proven)
         except ReadFailed as error:
             return f"the tasks of {node} cannot be read: {error.what}"
 
-    async def _task(self, op: OpView, lists: _Lists) -> Found:
+    async def _tasks(self, ops: Sequence[OpView], lists: _Lists) -> dict[OpId, Found]:
+        """What the lists say, and PVE's word on each task that they show as running."""
+        found = {op.op_id: self._task(op, lists) for op in ops}
+        running = {op_id: one.row for op_id, one in found.items() if one.row is not None and one.row.status == RUNNING}
+        confirmed = await _gather([self._confirmed(row) for row in running.values()])
+        return found | dict(zip(running, confirmed, strict=True))
+
+    def _task(self, op: OpView, lists: _Lists) -> Found:
         if op.upid:
-            return await self._recorded(Upid.parse(op.upid), lists)
+            row = lists.shown.get(op.upid) or TaskRow(upid=Upid.parse(op.upid), status=RUNNING)
+            return Found(task=Task.UNKNOWN if row.status == RUNNING else tasksearch.classify(row.status), row=row)
         if _held_back(op):
             return Found(task=Task.NONE, why=_HELD_BACK)
         if not op.intent.task_type:
@@ -145,21 +169,13 @@ class Looker:
         listed = lists.tasks[op.intent.node]
         if isinstance(listed, str):
             return Found(task=Task.UNKNOWN, why=listed)
-        rivals = any(
-            other.op_id != op.op_id and tasksearch.same_target(op.intent, other.intent) for other in lists.rivals
+        return tasksearch.search(
+            op.intent,
+            lists.by_target[op.intent.node].about(op.intent),
+            token=self._deck.pve.token,
+            claimed=lists.claimed,
+            rivals=any(other != op.op_id for other in lists.rivals.get(tasksearch.target(op.intent), ())),
         )
-        found = tasksearch.search(op.intent, listed, token=self._deck.pve.token, claimed=lists.claimed, rivals=rivals)
-        if found.row is not None and found.row.status == "RUNNING":
-            return await self._confirmed(found.row)
-        return found
-
-    async def _recorded(self, upid: Upid, lists: _Lists) -> Found:
-        listed = lists.tasks[upid.node]
-        rows = listed.rows if isinstance(listed, TaskList) else ()
-        row = next((row for row in rows if row.upid.text == upid.text), TaskRow(upid=upid, status="RUNNING"))
-        if row.status != "RUNNING":
-            return Found(task=tasksearch.classify(row.status), row=row)
-        return await self._confirmed(row)
 
     async def _confirmed(self, row: TaskRow) -> Found:
         """Lists may say RUNNING up to 12 s too long; /status reads /proc."""
@@ -239,7 +255,7 @@ class Looker:
         return Evidence(
             task=found.task,
             upid=found.row.upid.text if found.row else op.upid,
-            exit_status=found.row.status if found.row and found.row.status != "RUNNING" else "",
+            exit_status=found.row.status if found.row and found.row.status != RUNNING else "",
             finding=finding,
             fence=fence,
             seen_behind_fence=fence is FenceState.STANDS,  # it stood before this look began
@@ -254,6 +270,10 @@ class Looker:
         )
 
 
+RUNNING = "RUNNING"
+"""What a list says of a task that runs, or ran up to 12 s ago."""
+
+_ENDED_WELL = frozenset({Task.OK, Task.WARNINGS})
 _HELD_BACK = "its request was not sent: the write that goes before it is not on record"
 
 
@@ -267,15 +287,22 @@ def _reading(ops: Sequence[OpView], what: Reads) -> set[Vmid]:
 
 
 def _worker_node(op: OpView) -> NodeName:
-    """Where the work of this operation is done, and so whose flock counts."""
-    return Upid.parse(op.upid).node if op.upid else op.intent.node
+    """Where the work of this operation is done, and so whose flock counts; a UPID on record was parsed before."""
+    return NodeName(op.upid.split(":", 2)[1]) if op.upid else op.intent.node
+
+
+def _says_nothing(op: OpView, found: Found, lists: _Lists) -> bool:
+    """Whether a list without this operation's task could tell more if it was proven to show all tasks."""
+    listed = lists.tasks[op.intent.node]
+    silent = found.task is Task.UNKNOWN and found.row is None and not op.upid
+    return silent and isinstance(listed, TaskList) and not listed.sees_all
 
 
 def _needs_guest(op: OpView, task: Task) -> bool:
     """Whether the task alone does not decide (leftovers of a failure are worth a look too)."""
     if task is Task.RUNNING:
         return False
-    return task not in {Task.OK, Task.WARNINGS} or not KINDS[op.intent.kind].end_is_end
+    return task not in _ENDED_WELL or not KINDS[op.intent.kind].end_is_end
 
 
 def _needs_lock(op: OpView, seen: Evidence) -> bool:
