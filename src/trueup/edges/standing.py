@@ -130,11 +130,11 @@ def as_json(found: Status) -> dict[str, Json]:
         "paused": list(found.paused),
         "mode": found.mode,
         "doubts": list(found.doubts),
-        "head": _head(found.head),
+        "head": head_json(found.head),
         "problems": list(found.problems),
     }
 
 
-def _head(head: Head | None) -> Json:
+def head_json(head: Head | None) -> Json:
     """Where the journal's chain ends, to be kept outside of it."""
     return {"seq": head.seq, "hash": head.hash, "epoch": head.epoch, "at": iso(head.at_ms)} if head else None

@@ -14,12 +14,12 @@ from trueup.edges.cli import shapes
 from trueup.edges.cli import story as stories
 from trueup.edges.cli.output import KIND_OF, Json, iso
 from trueup.edges.web import asked, intake, openapi
-from trueup.edges.web.board import Board, Head
+from trueup.edges.web.board import Board
 from trueup.edges.web.news import News, encoded
 from trueup.edges.web.problems import Problem
 from trueup.edges.web.site import Site
 from trueup.model import limits
-from trueup.model.gate import RequestState
+from trueup.model.gate import RequestState, RequestView
 from trueup.model.ids import VMID_MAX, VMID_MIN, OpId, Vmid
 from trueup.model.ops import OpState, OpView
 from trueup.ports import JournalReader
@@ -48,7 +48,6 @@ def routes(site: Site) -> list[Route]:
         *(Route(path, _json(read)) for path, read in reads.items()),
         Route("/v1/requests", _requests(site), methods=["GET", "POST"]),
         Route("/v1/requests/{request_id}/approvals", _approvals(site), methods=["POST"]),
-        Route("/v1/requests/{request_id}/veto", _veto(site), methods=["POST"]),
         Route("/v1/events", _events(site)),
         Route("/openapi.json", _json(_document)),
         Route("/metrics", _metrics(site)),
@@ -206,36 +205,25 @@ def _requests(site: Site) -> Handler:
 
 
 async def _request(site: Site, request: Request) -> Json:
-    request_id = request.path_params["request_id"]
-    view = await site.journal.request(OpId(request_id)) if is_id(request_id) else None
-    if view is None:
-        raise Problem(HTTPStatus.NOT_FOUND, "there is no request with this id")
-    return asked.request(view)
+    return asked.request(await _known(site, request))
 
 
 def _approvals(site: Site) -> Handler:
     async def answer(request: Request) -> Response:
         gate = intake.opened(site.intake)
-        taken = await gate.approve(_known(request), await request.body(), intake.VIA)
+        known = await _known(site, request)
+        taken = await gate.approve(known.request_id, await request.body(), intake.VIA)
         return answered(intake.body(taken), intake.status(taken))
 
     return answer
 
 
-def _veto(site: Site) -> Handler:
-    async def answer(request: Request) -> Response:
-        gate = intake.opened(site.intake)
-        taken = await gate.veto(_known(request), await request.body(), intake.VIA)
-        return answered(intake.body(taken), intake.status(taken))
-
-    return answer
-
-
-def _known(request: Request) -> OpId:
+async def _known(site: Site, request: Request) -> RequestView:
     request_id = request.path_params["request_id"]
-    if not is_id(request_id):
+    view = await site.journal.request(OpId(request_id)) if is_id(request_id) else None
+    if view is None:
         raise Problem(HTTPStatus.NOT_FOUND, "there is no request with this id")
-    return OpId(request_id)
+    return view
 
 
 # -- events and metrics ------------------------------------------------------------------------------------------------
@@ -251,12 +239,7 @@ def _events(site: Site) -> Handler:
 def hello(board: Board) -> dict[str, Json]:
     """What a new listener is told first."""
     health = board.health
-    return {"phase": health.phase.value, "epoch": health.epoch or None, "head": head(board.head)}
-
-
-def head(at: Head | None) -> Json:
-    """Where the journal's chain ends."""
-    return {"seq": at.seq, "hash": at.hash, "epoch": at.epoch, "at": iso(at.at_ms)} if at else None
+    return {"phase": health.phase.value, "epoch": health.epoch or None, "head": standing.head_json(board.head)}
 
 
 def stream(request: Request, news: News, first: bytes) -> Response:

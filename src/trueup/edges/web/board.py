@@ -7,34 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
 from trueup.edges import standing
+from trueup.edges.journal_head import Head
 from trueup.edges.standing import GuestStatus, Leader, Status
 from trueup.edges.web.health import Health
 from trueup.engine.surveyor import Survey
 from trueup.model.guests import Desired, Observed
 from trueup.model.ids import Vmid
-from trueup.model.ops import Record
 from trueup.model.plan import GuestPlan
 from trueup.model.settings import Mode
 from trueup.ports import JournalReader
 
 _PROBLEMS_KEPT: Final = 20
-
-
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the journal's chain ends, kept outside of it: a chain does not show that its tail was cut."""
-
-    seq: int
-    hash: str
-    epoch: int
-    at_ms: int
-
-    @classmethod
-    def of(cls, record: Record) -> "Head":
-        """The head that this record is."""
-        return cls(seq=record.seq, hash=record.hash, epoch=record.epoch, at_ms=record.at_ms)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,6 +69,8 @@ class Board:
             paused=tuple(sorted(await journal.paused())),
             mode=self.mode().value,
             problems=self.problems,
+            doubts=await journal.doubts(),
+            head=self.head,
         )
 
     async def _guests(self, journal: JournalReader) -> list[GuestStatus]:

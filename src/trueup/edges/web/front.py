@@ -12,8 +12,8 @@ from trueup.edges.metrics import Metrics
 from trueup.edges.metrics_ports import listened
 from trueup.edges.parts import Parts
 from trueup.edges.reporters import Repeats
-from trueup.edges.web.api import head as head_json
-from trueup.edges.web.board import Board, Head
+from trueup.edges.standing import head_json
+from trueup.edges.web.board import Board
 from trueup.edges.web.doors import Doors, open_token
 from trueup.edges.web.health import Health
 from trueup.edges.web.news import News
@@ -128,6 +128,6 @@ class Front:
             return
         newest = max(records, key=lambda record: record.seq)
         if self.board.head is None or newest.seq > self.board.head.seq:
-            self.board.head = Head.of(newest)
+            self.board.head = newest
             self.news.publish("head", head_json(self.board.head))
             self.changes.publish_once("changed", {})

@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
 
-import msgspec
-
 from trueup.edges.cli.output import Json
 from trueup.edges.web.problems import GATE_CLOSED, REFUSED, Problem
 from trueup.model.gate import Refusal
-from trueup.model.ids import OpId
+from trueup.model.gate_answers import Answer, Outcome
 
 VIA: Final = "http"
 
@@ -39,36 +37,15 @@ _STATUS: Final[Mapping[Refusal, HTTPStatus]] = {
 """All others are 403: somebody is not allowed to do this, or not now."""
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gate says to one delivery.
-
-    `request` and `op` are ids ('' = none), `state` one of accepted, pending, started, task_running, succeeded, failed,
-    refused, vetoed, expired. `missing` is what is still to be signed, `reason` a sentence. `repeated`: the same was
-    delivered before, and nothing was done again. `refusal` is set where the delivery itself was refused.
-    """
-
-    request: str = ""
-    op: str = ""
-    state: str
-    missing: str = ""
-    reason: str = ""
-    repeated: bool = False
-    refusal: Refusal | None = None
-
-
 class Intake(Protocol):
-    """The gate, as HTTP sees it. Each takes the bytes as they came, and never raises for what is wrong with them."""
+    """The gate, as HTTP sees it (`engine.gate.Gate`). It takes the bytes as they came."""
 
-    async def submit(self, envelope: bytes, via: str) -> Answer:
-        """A request in its envelope."""
+    async def submit(self, content: bytes, via: str) -> Answer:
+        """Any signed statement: a request, more signatures over one, a veto or a resolution."""
         ...
 
-    async def approve(self, request_id: OpId, envelope: bytes, via: str) -> Answer:
-        """More signatures over a request that is known."""
-        ...
-
-    async def veto(self, request_id: OpId, envelope: bytes, via: str) -> Answer:
-        """A signed no."""
+    async def approve(self, request_id: str, content: bytes, via: str) -> Answer:
+        """More signatures over one known request."""
         ...
 
 
@@ -92,8 +69,9 @@ def body(answer: Answer) -> dict[str, Json]:
 
 def status(answer: Answer) -> HTTPStatus:
     """202 for what was taken, 200 for a repetition. Raises Problem for what was refused."""
-    if answer.refusal is not None:
+    if answer.outcome is Outcome.REFUSED:
         kind = GATE_CLOSED if answer.refusal is Refusal.NO_KEYRING else REFUSED
-        code = _STATUS.get(answer.refusal, HTTPStatus.FORBIDDEN)
-        raise Problem(code, answer.reason, type=kind, more={**body(answer), "refusal": answer.refusal.value})
-    return HTTPStatus.OK if answer.repeated else HTTPStatus.ACCEPTED
+        code = _STATUS.get(answer.refusal, HTTPStatus.FORBIDDEN) if answer.refusal else HTTPStatus.FORBIDDEN
+        refusal = answer.refusal.value if answer.refusal else None
+        raise Problem(code, answer.reason, type=kind, more={**body(answer), "refusal": refusal})
+    return HTTPStatus.OK if answer.outcome is Outcome.REPETITION else HTTPStatus.ACCEPTED

@@ -13,6 +13,7 @@ from trueup.edges.cli.output import KIND_OF, Json
 from trueup.edges.web.health import Phase
 from trueup.model import limits
 from trueup.model.gate import Form, Refusal, RequestState
+from trueup.model.gate_answers import PAYLOAD_TYPES
 from trueup.model.ids import VMID_MAX, VMID_MIN, GuestType
 from trueup.model.notes import What
 from trueup.model.ops import Kind, OpState, Reason, Row
@@ -112,6 +113,13 @@ def _schemas() -> dict[str, Json]:
                 "paused": _TEXTS,
                 "mode": _one_of(list(Mode)),
                 "problems": _TEXTS,
+                "doubts": _TEXTS,
+                "head": {
+                    "anyOf": [
+                        _object({"seq": _WHOLE, "hash": _TEXT, "epoch": _WHOLE, "at": _MAYBE_INSTANT}),
+                        {"type": "null"},
+                    ]
+                },
                 "as_of": _AS_OF,
             }
         ),
@@ -153,7 +161,7 @@ def _problem() -> Json:
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
             "detail": _TEXT,
             "remedy": _TEXT,
-            "refusal": _one_of(list(Refusal)),
+            "refusal": _one_of(list(Refusal), none=True),
             **_DELIVERY,
         },
     }
@@ -302,8 +310,8 @@ def _open(summary: str, answers: Mapping[str, Json]) -> Json:
 
 def _deliver(summary: str, parameters: Sequence[Json] = ()) -> dict[str, Json]:
     envelope: Json = {
-        "description": "A DSSE envelope with a payload of type application/vnd.trueup.operation.v1+json, or an SSHSIG "
-        f"over the same bytes; at most {limits.REQUEST_MAX_BYTES} bytes.",
+        "description": f"A DSSE envelope; its payload type is one of {', '.join(PAYLOAD_TYPES)}. At most "
+        f"{limits.REQUEST_MAX_BYTES} bytes.",
         "required": True,
         "content": {_JSON: {"schema": {"type": "object"}}},
     }
@@ -340,7 +348,7 @@ def _paths() -> dict[str, Json]:
                 {"200": _json_answer("Signed requests, the newest first.", "Requests")}, (*_GUARDED, "400")
             ),
         },
-        "post": _deliver("Hand in a signed request, or more signatures over one that is known."),
+        "post": _deliver("Hand in a signed statement: a request, more signatures over one, a veto or a resolution."),
     }
     return {
         "/v1/status": _read("How everything stands; the same as `trueup status --json`.", "Status"),
@@ -363,7 +371,6 @@ def _paths() -> dict[str, Json]:
         "/v1/requests/{request_id}/approvals": {
             "post": _deliver("Hand in signatures over a request that waits for them.", [_id("request_id")])
         },
-        "/v1/requests/{request_id}/veto": {"post": _deliver("Hand in a signed no.", [_id("request_id")])},
         "/v1/events": _events(),
         "/healthz": _open("Whether the agent lives.", {"200": _json_answer("It does.", "Alive")}),
         "/readyz": _open(

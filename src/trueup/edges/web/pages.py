@@ -121,11 +121,10 @@ class Pages:
 
     async def guests(self, request: Request) -> Response:
         """All guests, and before them what needs a person."""
-        doubts = await self._site.journal.doubts()
         status = await self._site.board.status(self._site.journal)
         counts = [(sync, sum(1 for guest in status.guests if guest.sync == sync)) for sync in standing.SYNCS]
         first = sorted(status.guests, key=lambda guest: (_ORDER[guest.sync], guest.vmid))
-        return await self._page(request, "guests.html", status=status, doubts=doubts, counts=counts, first=first)
+        return await self._page(request, "guests.html", status=status, counts=counts, first=first)
 
     async def guest(self, request: Request) -> Response:
         """One guest."""
