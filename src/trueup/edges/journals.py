@@ -44,7 +44,12 @@ class Journals:
 
             return sqlite.open_journal(store.path)
         from trueup.adapters.postgres.journal import PostgresJournal
+        from trueup.model.errors import BadInput
 
+        try:  # for the control socket and what is kept of the cluster's schema
+            store.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(what=f"cannot make the folder: {error.strerror}", where=str(store.path.parent)) from error
         return PostgresJournal(store.postgres, holder=self._holder(), lease_s=store.lease_s, clock=self._clock())
 
     @asynccontextmanager

@@ -216,9 +216,11 @@ def weakness(found: Settings) -> str:
 
 
 async def leader(address: Address) -> lease.Leader | None:
-    """Who leads now; None = nobody. Raises BadInput or JournalFailed."""
+    """Who leads now; None = nobody, or there is no journal yet. Raises BadInput or JournalFailed."""
     async with connected(address) as connection:
-        return await lease.look(connection, await server.require_number(connection, address))
+        there = await server.schema_version(connection)
+        journal = await server.number_of(connection, address.journal) if there else None
+        return None if journal is None else await lease.look(connection, journal)
 
 
 async def exists(address: Address) -> bool:

@@ -33,7 +33,7 @@ async def put(connection: Connection, journal: int, request: bytes, via: str) ->
     if len(request) > limits.REQUEST_MAX_BYTES:
         raise BadInput(what=f"the request has {len(request)} bytes; {limits.REQUEST_MAX_BYTES} are taken")
     full = await connection.fetchval(
-        "SELECT count(*) >= $2 FROM (SELECT 1 FROM trueup.inbox WHERE journal = $1 LIMIT $2) some",
+        "SELECT count(*) >= $2 FROM (SELECT 1 FROM trueup.inbox WHERE journal = $1 LIMIT $2) AS there",
         journal,
         limits.INBOX_MAX,
     )

@@ -141,7 +141,12 @@ def migrations() -> tuple[str, ...]:
 
 async def schema_version(connection: Connection) -> int:
     """The version of the schema; 0 = there is none."""
-    if await connection.fetchval("SELECT to_regclass('trueup.schema_version')") is None:
+    # Not to_regclass: it may answer from a cache that has not heard yet what another session has made.
+    there = await connection.fetchval(
+        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'trueup' AND c.relname = 'schema_version'"
+    )
+    if there is None:
         return 0
     return int(await connection.fetchval("SELECT version FROM trueup.schema_version"))
 
