@@ -10,10 +10,11 @@ import click
 
 from trueup.adapters.manifests import ManifestFile, Manifests, refuse_emptied
 from trueup.adapters.pve_schema import Looked
-from trueup.edges import incarnation, option_check
+from trueup.edges import incarnation, leading, option_check
 from trueup.edges.acts import Acts, at_the_socket
 from trueup.edges.cli.options import HELP, config_option
 from trueup.edges.cli.output import run_async
+from trueup.edges.journal_head import HeadLog
 from trueup.edges.log import Log, LogReporter, open_log
 from trueup.edges.parts import Parts
 from trueup.edges.reloading import Reloading
@@ -46,14 +47,23 @@ def agent(parts: Parts, config: Path) -> int:
 
 
 async def _agent(parts: Parts, settings: Settings, log: Log) -> int:
-    stopping = Stopping(lambda text: log.warning("stopping", text=text))
-    try:
-        with stopping.listening():
-            await _work(parts, settings, stopping, log)
-    except asyncio.CancelledError:
-        if not stopping.asked:
-            raise
-    return 0
+    """Work until told to stop; an agent that lost its lead stands by, and works again when it is its turn."""
+    while True:
+        stopping = Stopping(lambda text: log.warning("stopping", text=text))
+        try:
+            with stopping.listening():
+                await _work(parts, settings, stopping, log)
+                return 0
+        except asyncio.CancelledError:
+            if not stopping.asked:
+                raise
+            return 0
+        except Exception as error:
+            lost = leading.stands_by_again(settings, error)
+            if lost is None or stopping.asked:
+                raise
+            log.warning("not_leading", text=f"nothing is changed from here any more: {lost}")
+        await parts.clock().sleep(limits.STANDBY_LOOK_S)
 
 
 async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) -> None:
@@ -65,13 +75,19 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) 
     systemd = Systemd(os.environ)
     front = Front(parts, settings, log, incarnation.holder())
     parts, health = front.parts, front.board.health
-    async with incarnation.journal_for_work(parts, settings) as journal, front.open():
+    heads = HeadLog(log, clock, lambda: front.board.head)
+    async with (
+        leading.candidate(parts, settings, log) as candidate,
+        front.open(),
+        candidate.lead(health, systemd) as journal,
+    ):
         sources = Sources(parts.manifests(settings.manifests.path), await journal.adopted())
         reporter = _Pulse((LogReporter(log), front), systemd)
         async with (
-            _beside(systemd.watchdog(clock), sources.refresh(journal, reporter)),
+            _beside(journal.led(), systemd.watchdog(clock), sources.refresh(journal, reporter), heads.at_intervals()),
             incarnation.incarnation(parts, settings, journal, reporter, warn) as agent,
         ):
+            heads.say()
             sources.options = await parts.options(agent.deck.pve, settings)
             acts = Acts(agent.deck, sources.load)
             async with at_the_socket(settings, acts):
@@ -84,6 +100,7 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) 
                     await _keep(agent, acts, reloading, stopping, front, lambda: _told(health, systemd, log.info))
                 finally:
                     health.phase = Phase.STOPPING
+    heads.say(again=True)
     log.info("stopped")
 
 
@@ -102,7 +119,9 @@ async def _keep(
         front.working(agent, reconciler, reloading.mode)
         with acts.working(agent, reconciler), reloading.listening(reconciler.look_now):
             async with _beside(reloading.watch(reconciler.look_now)):
-                await keep(reconciler, agent.deck, front.loading(acts.load), pace=reloading.pace, own_token=agent.own_token)
+                await keep(
+                    reconciler, agent.deck, front.loading(acts.load), pace=reloading.pace, own_token=agent.own_token
+                )
 
 
 def _told(health: Health, systemd: Systemd, say: Callable[[str], object]) -> None:
