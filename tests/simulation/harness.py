@@ -119,7 +119,8 @@ class Scenario:
     `then` is wanted once `desired` was reached; `between` is done to the world in that moment. `later_s` after all is
     done, the agent looks once more, as its loop would. `asked` is what people sign for then, anew where it has failed;
     `check` is the gate's last word on it. `patient`: a cluster that cannot be read is tried again, and an
-    agent whose token could not be made is started again. `journaled` writes a journal before the first life. `body` is
+    agent whose token could not be made is started again. `later_again_s`: and once more after these seconds.
+    `journaled` writes a journal before the first life. `body` is
     what an incarnation does instead of all this.
     """
 
@@ -130,6 +131,7 @@ class Scenario:
     asked: Ask | None = None
     check: Callable[[OpView, Observed], Awaitable[Objection | NotYet | None]] | None = None
     later_s: float = 0.0
+    later_again_s: float = 0.0
     keeper: bool = False
     patient: bool = False
     body: Callable[[Agent, "Life"], Awaitable[None]] | None = None
@@ -331,9 +333,10 @@ async def _incarnation(
             await apply(wanted)
             while await sign():
                 await apply(wanted)
-        if scenario.later_s:
-            await asyncio.sleep(scenario.later_s)
-            await apply(wanted)
+        for pause_s in (scenario.later_s, scenario.later_again_s):
+            if pause_s:
+                await asyncio.sleep(pause_s)
+                await apply(wanted)
 
 
 __all__ = ["Died", "Life", "Run", "Scenario", "simulate"]

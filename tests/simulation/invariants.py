@@ -84,7 +84,8 @@ def converged(run: Run) -> None:
 
 def own_effects(run: Run) -> list[Mapping[str, object]]:
     """Mutations that changed the world and were operations: fences write a description, the keeper makes tokens."""
-    return [row for row in run.effects() if not _is_fence(row) and not _is_guard(row)]
+    ours = [row for row in run.effects() if str(row["user"]).startswith("agent@")]
+    return [row for row in ours if not _is_fence(row) and not _is_guard(row)]
 
 
 def _is_fence(row: Mapping[str, object]) -> bool:

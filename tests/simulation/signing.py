@@ -21,18 +21,21 @@ from trueup.ports import Pve
 
 HOUR_MS = 3_600_000
 TRIES = 3
-"""People sign anew for what has failed, so often."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What people sign for. `params` may depend on what is there; `grace_ms` is that of the rule which decided."""
+    """What people sign for. `params` may depend on what is there; `grace_ms` is that of the rule which decided.
+
+    They sign anew for what has failed, `tries` times in all.
+    """
 
     kind: Kind
     vmid: int = 301
     params: Mapping[str, str] | Callable[[SimCluster], Mapping[str, str]] = field(default_factory=dict)
     grace_ms: int = 0
     valid_ms: int = HOUR_MS
+    tries: int = TRIES
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Signers:
     ) -> bool:
         """Sign, unless what was signed last is open or has succeeded, or enough was tried. Tell whether they did."""
         before = await self.last(journal)
-        if before is not None and (before.state is not OpState.FAILED or len(self.ids) >= TRIES):
+        if before is not None and (before.state is not OpState.FAILED or len(self.ids) >= ask.tries):
             return False
         row = (await Observer(pve).rows()).get(Vmid(ask.vmid))
         if row is None:

@@ -227,4 +227,4 @@ def _may_be_sent(view: OpView) -> bool:
 
 
 def _ended_by(op: OpView, at_ms: int) -> bool:
-    return op.state is OpState.SUCCEEDED and 0 < op.ended_at_ms <= at_ms
+    return op.state in lifecycle.TERMINAL and op.ended_at_ms <= at_ms
