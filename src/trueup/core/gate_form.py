@@ -244,7 +244,7 @@ def _identity_fields(identity: Identity) -> dict[str, object]:
         "rootfs": identity.rootfs,
         "macs": list(identity.macs),
     }
-    return {name: value for name, value in fields.items() if value}
+    return {name: value for name, value in fields.items() if value not in ("", [])}
 
 
 def _params(fields: Fields, found: Mapping[str, object]) -> dict[str, str]:
