@@ -11,19 +11,23 @@ from typing import Protocol
 
 import msgspec
 
+from trueup.core import rolled_back
 from trueup.core.planner import next_op
+from trueup.engine import tokens
 from trueup.engine.deck import Deck
+from trueup.engine.hindsight import Hindsight
+from trueup.engine.led import LedPve
 from trueup.engine.one_shots import CheckAgain
 from trueup.engine.reconciler import Reconciler
 from trueup.engine.recoverer import Recoverer, Report
 from trueup.engine.surveyor import installation_of
-from trueup.engine.tokens import KeeperFailed, Tokens, token_name
+from trueup.engine.tokens import Tokens, token_name
 from trueup.model import limits
-from trueup.model.errors import BadInput, PveError, ReadFailed
-from trueup.model.guests import Desired
+from trueup.model.errors import BadInput, ReadFailed
+from trueup.model.guests import Desired, Observed
 from trueup.model.ids import Epoch, OpId, TokenId
 from trueup.model.notes import What
-from trueup.model.ops import Draft, TokenPlanned
+from trueup.model.ops import Doubted, Draft, Event, TokenPlanned
 from trueup.model.plan import Bucket, GuestPlan, Plan
 from trueup.model.settings import LimitSettings
 from trueup.ports import Clock, Entropy, Journal, Keeper, Pve, Reporter
@@ -65,6 +69,7 @@ class Agent:
         """Use `begin`."""
         self.deck = deck
         self.recoverer = Recoverer(deck)
+        self.hindsight = Hindsight(deck)
         self._tokens = tokens
 
     @classmethod
@@ -79,7 +84,7 @@ class Agent:
         epoch = await base.journal.take_epoch(
             holder=base.holder, token=TokenId(""), record_id=base.entropy.uuid7(now_ms), at_ms=now_ms
         )
-        pve = await _connect(base, epoch)
+        pve = LedPve(await _connect(base, epoch), base.journal)
         deck = Deck(
             journal=base.journal,
             pve=pve,
@@ -96,12 +101,19 @@ class Agent:
     async def recover(self, *, dry: bool = False) -> Report:
         """Find out what became of everything that was in flight. Must end before anything is mutated.
 
+        A journal in doubt may not know all: then the look is `dry`, and what is open stays open until somebody has
+        looked.
+
         Raises:
+            ReadFailed: the guests of what is in flight cannot be listed.
             KeeperFailed: tokens of dead epochs could not be deleted: recovery stays open.
         """
         if self._tokens is not None and not dry:
             await self._tokens.retire()
-        ops = (*await self.deck.journal.in_flight(), *await self.deck.journal.accepted())
+        in_flight = await self.deck.journal.in_flight()
+        ops = (*in_flight, *await self.deck.journal.accepted())
+        if not dry:
+            dry = bool(await self.hindsight.before_recovery(in_flight))
         self.deck.tell(What.RECOVERY_BEGAN, f"{len(ops)} operations were in flight")
         report = await self.recoverer.recover(ops, dry=dry)
         self.deck.tell(
@@ -126,18 +138,21 @@ async def _connect(base: Foundation, epoch: Epoch) -> Pve:
     """Open PVE with the configured token, or make the token of this epoch: its name is journaled first."""
     if base.incarnations is None:
         return await base.open_pve(None, "")
-    token = token_name(base.incarnations.user, base.incarnations.prefix, epoch)
+    user, prefix, keeper = base.incarnations.user, base.incarnations.prefix, base.incarnations.keeper
+    token = token_name(user, prefix, epoch)
+    listed = await tokens.there_already(keeper, token)
+    planned, _ = await base.journal.tokens()
+    later = [other for other in rolled_back.later_epochs(listed, f"{user}!{prefix}", epoch) if other not in planned]
+    events: list[Event] = [TokenPlanned(token=token)]
+    if later:  # named in the journal, they can be deleted once somebody has looked
+        events += [TokenPlanned(token=other) for other in later if other != token]
+        events.append(Doubted(what=rolled_back.doubt_of_tokens(later, epoch)))
     now_ms = base.clock.now_ms()
-    draft = Draft(record_id=base.entropy.uuid7(now_ms), at_ms=now_ms, op_id=OpId(""), event=TokenPlanned(token=token))
-    await base.journal.append(epoch, [draft])
-    try:
-        secret = await base.incarnations.keeper.create(token)
-    except PveError as error:
-        raise KeeperFailed(
-            what=f"the token {token} of this epoch could not be made: {error.what}",
-            remedy="check the keeper's token and its User.Modify right",
-        ) from error
-    return await base.open_pve(token, secret)
+    drafts = [
+        Draft(record_id=base.entropy.uuid7(now_ms), at_ms=now_ms, op_id=OpId(""), event=event) for event in events
+    ]
+    await base.journal.append(epoch, drafts)
+    return await base.open_pve(token, await tokens.make(keeper, token, there=token in listed))
 
 
 class Converged(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,13 +223,19 @@ async def run(
         Stale, JournalFailed: the journal refused a record.
         ReadFailed: the token of this epoch is gone.
     """
+    hindsight, looked = Hindsight(deck), False
     while not reconciler.stopping:
         now = pace()
         doubts = await deck.journal.doubts()
-        enforce = now.enforce and not doubts
         wait_s = now.interval_s
         try:
-            plan = await (reconciler.step(load()) if enforce else reconciler.look(load()))
+            desired = load()
+            if not (looked or doubts):  # before the first change of all
+                await reconciler.look(desired)
+                doubts, looked = await hindsight.look(_fresh(reconciler)), True
+            enforce = now.enforce and not doubts
+            plan = await (reconciler.step(desired) if enforce else reconciler.look(desired))
+            doubts = doubts or await hindsight.look(_fresh(reconciler))
             deck.tell(What.PASS_ENDED, f"{'' if enforce else 'observing only: '}{_summary(plan)}")
             for doubt in doubts:
                 deck.tell(What.ALARM, f"nothing is changed: {doubt} (look, then `trueup journal acknowledge`)")
@@ -225,6 +246,12 @@ async def run(
             wait_s = min(wait_s, limits.AGAIN_S)
         await reconciler.idle(wait_s)
     await reconciler.tend()
+
+
+def _fresh(reconciler: Reconciler) -> list[Observed]:
+    """The guests whose configs the last look has read, and not remembered."""
+    world = reconciler.latest.world if reconciler.latest else None
+    return [seen for vmid, seen in world.guests.items() if vmid not in world.kept] if world else []
 
 
 def _to_be_tried(guest: GuestPlan, reconciler: Reconciler) -> bool:

@@ -5,12 +5,15 @@ a request past that check, so it adds to the other fences. A token's name is jou
 only in memory. A keeper that fails leaves recovery open; it never falls back to time in silence.
 """
 
+from trueup.core import rolled_back
 from trueup.engine.deck import Deck
-from trueup.model.errors import NotSent, Refused, TrueupError, Unknown
+from trueup.model.errors import NotSent, PveError, ReadFailed, Refused, TrueupError, Unknown
 from trueup.model.ids import Epoch, NodeName, TokenId
 from trueup.model.notes import What
 from trueup.model.ops import TokenRetired
 from trueup.ports import Keeper
+
+_CHECK = "check the keeper's token and its User.Modify right: `trueup doctor` names what is missing"
 
 
 class KeeperFailed(TrueupError):
@@ -20,6 +23,32 @@ class KeeperFailed(TrueupError):
 def token_name(user: str, prefix: str, epoch: Epoch) -> TokenId:
     """The name of an epoch's token."""
     return TokenId(f"{user}!{prefix}{epoch}")
+
+
+async def make(keeper: Keeper, token: TokenId, *, there: bool) -> str:
+    """Make an epoch's token and return its secret; one that is `there` already goes first.
+
+    Raises:
+        KeeperFailed: it could not be made.
+    """
+    try:
+        if there:
+            await keeper.delete(token)
+        return await keeper.create(token)
+    except PveError as error:
+        raise _not_made(token, error) from error
+
+
+async def there_already(keeper: Keeper, token: TokenId) -> tuple[TokenId, ...]:
+    """All tokens of the agent's user. Raises KeeperFailed, since `token` could not be made either."""
+    try:
+        return await keeper.listed(NodeName(""))
+    except ReadFailed as error:
+        raise _not_made(token, error) from error
+
+
+def _not_made(token: TokenId, error: TrueupError) -> KeeperFailed:
+    return KeeperFailed(what=f"the token {token} of this epoch could not be made: {error.what}", remedy=_CHECK)
 
 
 class Tokens:
@@ -33,11 +62,17 @@ class Tokens:
     async def retire(self) -> tuple[TokenId, ...]:
         """Delete every earlier token, and record those that all quorate nodes no longer know.
 
+        While the journal is in doubt, tokens of epochs that it has not reached stay: somebody may work with them.
+
         Raises:
             KeeperFailed: a token could not be deleted or looked for; recovery must not judge by it.
         """
         planned, retired = await self._deck.journal.tokens()
-        old = sorted(planned - retired - {self._deck.pve.token})
+        own, epoch = self._deck.pve.token, self._deck.epoch
+        old = sorted(planned - retired - {own})
+        if await self._deck.journal.doubts():
+            later = rolled_back.later_epochs(old, own.removesuffix(str(epoch)), epoch)
+            old = [token for token in old if token not in later]
         for token in old:
             await self._delete(token)
         cluster = await self._deck.pve.cluster()
@@ -56,7 +91,7 @@ class Tokens:
         except (NotSent, Refused, Unknown) as error:
             raise KeeperFailed(
                 what=f"the token {token} of an earlier epoch could not be deleted: {error.what}",
-                remedy="check the keeper's token and its User.Modify right",
+                remedy=_CHECK,
             ) from error
 
     async def _forgotten(self, token: TokenId, nodes: list[NodeName]) -> bool:

@@ -84,9 +84,11 @@ async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
             with reporter.drawing():
                 report = await agent.recover()
             _show_recovery(report, options)
-            plan = await agent.reconciler().look(manifests.guests)
+            looking = agent.reconciler()
+            plan = await looking.look(manifests.guests)
             _show_plan(plan, options)
-            for doubt in await journal.doubts():
+            guests = looking.latest.world.guests.values() if looking.latest else ()
+            for doubt in await journal.doubts() or await agent.hindsight.look(guests):
                 remedy = "compare guests with manifests, then `trueup journal acknowledge`"
                 raise BadInput(what=f"nothing is changed: {doubt}", remedy=remedy)
             if await _nothing_to_do(agent, plan, report):

@@ -14,6 +14,7 @@ from trueup.edges.reporters import Lines, progress
 from trueup.edges.stopping import Stopping
 from trueup.engine.deck import Deck
 from trueup.engine.recoverer import Recoverer, Report
+from trueup.model.errors import BadInput
 from trueup.model.ids import Epoch
 from trueup.model.settings import Settings
 
@@ -48,7 +49,11 @@ async def _recover(parts: Parts, settings: Settings) -> Report:
             incarnation.incarnation(parts, settings, journal, reporter, warn) as agent,
         ):
             with reporter.drawing():
-                return await agent.recover()
+                report = await agent.recover()
+            for doubt in await journal.doubts():
+                remedy = "compare guests with manifests, then `trueup journal acknowledge`"
+                raise BadInput(what=f"nothing is recorded: {doubt}", remedy=remedy)
+            return report
 
 
 async def _dry(parts: Parts, settings: Settings) -> Report:
