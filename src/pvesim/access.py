@@ -106,7 +106,17 @@ class Access:
     users: dict[str, User] = field(default_factory=lambda: {ROOT: User()})
     entries: dict[str, dict[Holder, dict[str, int]]] = field(default_factory=dict[str, dict[Holder, dict[str, int]]])
     pools: dict[str, Pool] = field(default_factory=dict[str, Pool])
+    groups: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
     unlimited: set[str] = field(default_factory=lambda: {ROOT})
+
+    def members(self, group: str) -> list[str]:
+        """The users of a group, sorted."""
+        return sorted(name for name, user in self.users.items() if group in user.groups)
+
+    def need_group(self, group: str) -> None:
+        """A group that must exist."""
+        if group not in self.groups:
+            raise died(f"group '{group}' does not exist")
 
     def grant(self, path: str, holder: Holder, role: str, *, propagate: int) -> None:
         """One entry."""
@@ -262,6 +272,12 @@ class Identity:
         """The same for a guest that is going to be in a pool: the pool's rights do as well."""
         if pool is None or not self.may(*privileges, path=f"/pool/{pool}"):
             self.need(f"/vms/{vmid}", *privileges)
+
+    def may_for_user(self, user: str, *privileges: str) -> bool:
+        """Whether it has one of the privileges on all groups, or on one that the user is in (`userid-group`)."""
+        known = self.access.users.get(user, User())
+        paths = ("/access/groups", *(f"/access/groups/{group}" for group in known.groups))
+        return any(self.may(*privileges, path=path) for path in paths)
 
     def owns(self, user: str) -> bool:
         """Whether a task of `user` (`u@r` or `u@r!token`) is its own."""

@@ -96,6 +96,8 @@ _USER: Params = {
 }  # fmt: skip
 USER_CREATE: Params = {**_USER, "userid": Param(required=True), "password": TEXT}
 USER_UPDATE: Params = {**_USER, "append": Param(type="boolean", needs="groups")}
+GROUP_CREATE: Params = {"groupid": Param(required=True), "comment": TEXT}
+GROUP_UPDATE: Params = {"comment": TEXT}
 ACL_UPDATE: Params = {
     "path": Param(required=True), "roles": Param(required=True), "users": _LIST, "groups": _LIST, "tokens": _LIST,
     "propagate": BOOLEAN, "delete": BOOLEAN,

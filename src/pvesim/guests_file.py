@@ -159,6 +159,7 @@ def _add_rights(access: Access, spec: Raw) -> None:
     for name, privileges in cast("Raw", spec.get("roles", {})).items():
         access.roles[name] = frozenset(str(p) for p in cast("list[object]", privileges))
     for name, members in cast("Raw", spec.get("groups", {})).items():
+        access.groups.setdefault(name, None)
         for user in cast("list[object]", members):
             access.users.setdefault(str(user), User()).groups.append(name)
     for raw in rows(spec, "acl") or []:

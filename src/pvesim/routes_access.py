@@ -14,7 +14,7 @@ from pvesim.wire import Json, bad_parameters, forbidden
 def _allowed(m: Machine, call: Call) -> str:
     user = call.names["userid"]
     m.tokens.need_user(user)
-    if not call.who.may("User.Modify", path="/access/groups"):
+    if not call.who.may_for_user(user, "User.Modify"):
         raise forbidden(" (/access/groups, User.Modify)" if call.method == "GET" else "")
     return user
 

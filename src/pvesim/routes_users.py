@@ -93,7 +93,7 @@ def users(m: Machine, call: Call) -> Json:
     everybody = call.who.may("User.Modify", "Sys.Audit", path="/access/groups")
     rows: list[Json] = []
     for name, user in sorted(m.tokens.access.users.items()):
-        if not everybody and name != call.who.user:
+        if not (everybody or name == call.who.user or call.who.may_for_user(name, "User.Modify", "Sys.Audit")):
             continue
         row = {"userid": name, "realm-type": name.rpartition("@")[2]} | _user_row(user)
         if call.flag("full"):
@@ -105,8 +105,9 @@ def users(m: Machine, call: Call) -> Json:
 
 def user(m: Machine, call: Call) -> Json:
     """GET /access/users/U."""
-    call.who.need("/access/groups", "User.Modify", "Sys.Audit")
     m.tokens.need_user(call.names["userid"])
+    if not call.who.may_for_user(call.names["userid"], "User.Modify", "Sys.Audit"):
+        raise forbidden("")
     found = m.tokens.access.users[call.names["userid"]]
     tokens = {token.tokenid: {"privsep": int(token.privsep), "expire": token.expire}
               for token in m.tokens.of_user(call.names["userid"])}  # fmt: skip
@@ -118,9 +119,10 @@ def create_user(m: Machine, call: Call) -> Json:
     name, access = call.params["userid"], m.tokens.access
     realm = name.rpartition("@")[2]
     call.who.need(f"/access/realm/{realm}", "Realm.AllocateUser")
-    call.who.need("/access/groups", "User.Modify")
+    _need_groups(call)
     if name in access.users:
         raise died(f"create user failed: user '{name}' already exists")
+    _known_groups(m, call, "create")
     _writable(m, call)
     made = User()
     _apply(made, call)
@@ -129,20 +131,41 @@ def create_user(m: Machine, call: Call) -> Json:
     return None
 
 
+def _need_groups(call: Call) -> None:
+    """Whoever has no right on all groups needs it on each that he names, and must name one (`groups_param`)."""
+    if call.who.may("User.Modify", path="/access/groups"):
+        return
+    named = _parts(call.params.get("groups", ""))
+    if not named:
+        raise forbidden(" (/access/groups, User.Modify)")
+    for group in named:
+        call.who.need(f"/access/groups/{group}", "User.Modify")
+
+
+def _known_groups(m: Machine, call: Call, verb: str) -> None:
+    for group in _parts(call.params.get("groups", "")):
+        if group not in m.tokens.access.groups:
+            raise died(f"{verb} user failed: no such group '{group}'")
+
+
 def _apply(target: User, call: Call) -> None:
     params = call.params
     target.enable = params.get("enable", str(int(target.enable))) == "1"
     target.expire = int(params.get("expire", str(target.expire)))
     target.comment = params.get("comment", target.comment)
     if "groups" in params:
-        target.groups = ([*target.groups] if call.flag("append") else []) + _parts(params["groups"])
+        kept = target.groups if call.flag("append") else []
+        target.groups = list(dict.fromkeys([*kept, *_parts(params["groups"])]))
     target.more |= {key: params[key] for key in ("firstname", "lastname", "email") if key in params}
 
 
 def update_user(m: Machine, call: Call) -> Json:
     """PUT /access/users/U."""
-    call.who.need("/access/groups", "User.Modify")
     m.tokens.need_user(call.names["userid"])
+    _need_groups(call)
+    if not call.who.may_for_user(call.names["userid"], "User.Modify"):
+        raise forbidden("")
+    _known_groups(m, call, "update")
     _writable(m, call)
     _apply(m.tokens.access.users[call.names["userid"]], call)
     call.hand().touched()
@@ -153,7 +176,8 @@ def delete_user(m: Machine, call: Call) -> Json:
     """DELETE /access/users/U: its tokens and entries go with it."""
     name, access = call.names["userid"], m.tokens.access
     call.who.need(f"/access/realm/{name.rpartition('@')[2]}", "Realm.AllocateUser")
-    call.who.need("/access/groups", "User.Modify")
+    if not call.who.may_for_user(name, "User.Modify"):
+        raise forbidden("")
     _writable(m, call)
     if access.users.pop(name, None) is not None:
         call.hand().touched()
@@ -232,5 +256,5 @@ def _need_holder(m: Machine, holder: Holder) -> None:
         owner, _, tokenid = holder.name.partition("!")
         m.tokens.need_user(owner)
         m.tokens.need(owner, tokenid)
-    if holder.kind == "group" and not any(holder.name in user.groups for user in access.users.values()):
+    if holder.kind == "group" and holder.name not in access.groups:
         raise died(f"ACL update failed: group '{holder.name}' does not exist")
