@@ -47,6 +47,7 @@ def of(hint: object) -> st.SearchStrategy:
         hints = typing.get_type_hints(hint)
         return st.builds(hint, **{name: of(hints[name]) for name in hint.__struct_fields__})
     simple = {bool: st.booleans(), int: st.integers(0, 2**53 - 1), str: st.text(max_size=20), type(None): st.none()}
+    simple[float] = st.floats(0, 1e9)
     return simple[hint]
 
 
