@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture test check lint format types floors quick bench deb simulate lock clean
+.PHONY: help setup demo picture test check lint format types floors quick bench deb simulate chaos lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,6 +67,9 @@ deb: ## build the Debian package into dist/, for the Python of this host's Debia
 
 simulate: setup ## the crash simulation for SECONDS= from SEED=
 	@$(BIN)/python -m tests.simulation.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(STORIES),--stories $(STORIES))
+
+chaos: setup ## agents on PostgreSQL, whose leaders are killed and paused, for SECONDS= with GUESTS= from SEED=
+	@$(BIN)/python -m tests.postgres.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(GUESTS),--guests $(GUESTS)) $(if $(SEED),--seed $(SEED))
 
 lock: ## resolve requirements.lock anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	@test -x .cache/lock/bin/uv || { $(PYTHON) -m venv .cache/lock && .cache/lock/bin/python -m pip install --quiet uv; }

@@ -9,13 +9,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from tests.real_death.stage import Simulator, spawn
+from tests.real_death.stage import Journal, Simulator, spawn
 from trueup.adapters.postgres import audit
 from trueup.adapters.postgres.address import parse
 from trueup.adapters.postgres.reader import Reader
@@ -69,11 +68,8 @@ class Member:
         return self.folder / f"life-{self.lives}"
 
     def log(self) -> list[dict[str, Any]]:
-        lines: list[dict[str, Any]] = []
-        for line in self.said().with_suffix(".err").read_text().splitlines():
-            if line.startswith("{") and line.endswith("}"):
-                lines.append(json.loads(line))
-        return lines
+        lines = self.said().with_suffix(".err").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def events(self) -> list[str]:
         return [line["event"] for line in self.log()]
@@ -84,7 +80,7 @@ class Member:
         if not urls:
             return {}
         try:
-            with urllib.request.urlopen(f"{urls[-1]}/readyz", timeout=2) as answer:
+            with urllib.request.urlopen(f"{urls[-1]}/readyz", timeout=2) as answer:  # noqa: S310 - our own
                 return {"status": answer.status, **json.load(answer)}
         except urllib.error.HTTPError as error:
             return {"status": error.code, **json.load(error)}
@@ -167,18 +163,17 @@ class Group:
 
         return asyncio.run(work())
 
+    def journal(self) -> Journal:
+        """What `tests.real_death.evidence` compares the world with."""
+        ops, records, _ = self.read()
+        return Journal(ops, records, self.verification())
+
     def trueup(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """A command in the first member's folder."""
         return subprocess.run(
             [sys.executable, "-m", "trueup", *arguments], cwd=self.members[0].folder, capture_output=True, text=True,
             timeout=120, check=False, env={**os.environ, "NO_COLOR": "1"},
         )  # fmt: skip
-
-
-def doubled(sim: Simulator) -> dict[tuple[str, str], int]:
-    """Calls that took effect more than once, of those that no story here repeats."""
-    effects = Counter((row["method"], row["path"], row.get("vmid")) for row in sim.mutations() if row["effect"])
-    return {call: count for call, count in effects.items() if count > 1}  # type: ignore[misc]
 
 
 def wait(what, seconds: float = 90.0, pause_s: float = 0.2) -> Any:

@@ -16,7 +16,7 @@ from tests.postgres.server import Borrowed, Server
 
 @contextmanager
 def shared_server(folder: Path) -> Iterator[Server]:
-    """The run's server; `folder` is the same for all workers. Raises RuntimeError or OSError if it cannot be started."""
+    """The run's server; `folder` is the same for all workers. Raises RuntimeError or OSError if there is none."""
     me = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     with _ledger(folder) as book:
         if not book:

@@ -48,9 +48,7 @@ def test_only_one_leads(database: str) -> None:
 
 def test_of_many_that_ask_at_once_one_gets_it(database: str) -> None:
     async def story() -> None:
-        answers = await asyncio.gather(
-            *(opened(database, holder=f"h:{n}") for n in range(8)), return_exceptions=True
-        )
+        answers = await asyncio.gather(*(opened(database, holder=f"h:{n}") for n in range(8)), return_exceptions=True)
         (leader,) = [one for one in answers if not isinstance(one, BaseException)]
         assert sum(isinstance(one, JournalBusy) for one in answers) == 7, answers
         await epoch(leader)
@@ -112,7 +110,8 @@ def test_a_stale_leader_writes_and_sends_nothing(postgres: Server, database: str
     """It slept through its lease, and does not know it yet: the head, the lease and its own clock stop it."""
 
     class Wire:
-        sent: list[Call] = []
+        def __init__(self) -> None:
+            self.sent: list[Call] = []
 
         async def send(self, call: Call) -> None:
             self.sent.append(call)

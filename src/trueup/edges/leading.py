@@ -8,7 +8,7 @@ again, with a new epoch and a recovery before it changes anything.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Final, cast
 
 from trueup.edges.log import Log
 from trueup.edges.parts import Parts
@@ -94,11 +94,11 @@ async def candidate(parts: Parts, settings: Settings, log: Log) -> AsyncGenerato
 
 def stands_by_again(settings: Settings, error: BaseException) -> TrueupError | None:
     """The error after which this agent stands by again; None if it ends the agent."""
-    found = [error]
-    while found:
-        one = found.pop()
-        if isinstance(one, BaseExceptionGroup):
-            found += one.exceptions
-        elif isinstance(one, ANEW):
-            return one if settings.store.postgres is not None else None
+    if settings.store.postgres is None:
+        return None
+    if isinstance(error, ANEW):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        several = cast("BaseExceptionGroup[BaseException]", error)
+        return next(filter(None, (stands_by_again(settings, one) for one in several.exceptions)), None)
     return None

@@ -1,4 +1,6 @@
-"""The gate's derived tables in PostgreSQL: requests, and what each of them has claimed. See `adapters.sqlite.gate_tables`.
+"""The gate's derived tables in PostgreSQL: requests, and what each of them has claimed.
+
+The rules are those of `adapters.sqlite.gate_tables`.
 
 Like `tables`, of which it is a part: written in the transaction of the records, never ahead of them or behind.
 """

@@ -114,7 +114,7 @@ class GroupCommit:
                         _settle(job.answer, verdict)
         except Exception as error:  # noqa: BLE001 - the task's broad guard: nobody waits for ever
             for job in jobs:
-                _settle(job.answer, error)
+                _refuse(job, error)
         except asyncio.CancelledError:
             for job in jobs:
                 job.answer.cancel()
@@ -122,6 +122,11 @@ class GroupCommit:
         finally:
             for _ in jobs:
                 self._room.release()
+
+
+def _refuse(job: _Job, error: Exception) -> None:
+    if not job.answer.done():
+        job.answer.set_exception(error)
 
 
 def _settle(answer: asyncio.Future[T], result: T | Exception) -> None:

@@ -46,7 +46,7 @@ _LOOK: Final = (
 
 
 class Leader(msgspec.Struct, frozen=True, kw_only=True):
-    """Who leads now. `left_s` are seconds until the lease ends unless it is renewed; `epoch` is 0 before one is taken."""
+    """Who leads now, with `left_s` seconds until the lease ends unless it is renewed; `epoch` 0 = none taken yet."""
 
     holder: str
     epoch: int

@@ -176,7 +176,7 @@ class Reader:
             with trouble.mapped(self._address.shown):
                 try:
                     async with self._pool.acquire(timeout=limits.POSTGRES_CONNECT_S) as connection:
-                        return await query(_whole(connection))
+                        return await query(connection)
                 except (*trouble.Foreign, TimeoutError) as error:
                     if not trouble.is_transient(error) or self._clock.monotonic() >= give_up:
                         raise
@@ -202,8 +202,3 @@ async def close_pool(pool: Pool) -> None:
             await pool.close()
     except (*trouble.Foreign, TimeoutError):
         pool.terminate()
-
-
-def _whole(connection: object) -> Connection:
-    """Asyncpg lends a proxy that does all that a connection does."""
-    return connection  # pyright: ignore[reportReturnType]

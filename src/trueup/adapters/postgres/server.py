@@ -57,8 +57,9 @@ def session_settings() -> dict[str, str]:
 
 
 async def in_time(connection: Connection, work: Coroutine[object, object, T], seconds: float) -> T:
-    """Wait for an answer so long, then cut the connection. Never a cancel request, which a COMMIT that waits for a
-    synchronous standby would take for leave to report success.
+    """Wait for an answer so long, then cut the connection.
+
+    Never by a cancel request: a COMMIT that waits for a synchronous standby would take it for leave to report success.
 
     Raises TimeoutError, asyncpg's errors and OSError.
     """

@@ -8,7 +8,6 @@ from trueup.adapters.postgres import inbox, lease, server, trouble
 from trueup.adapters.postgres.address import Address
 from trueup.adapters.postgres.lease import Leader
 from trueup.adapters.postgres.reader import Reader, open_pool
-from trueup.adapters.postgres.server import Connection
 from trueup.model import limits
 from trueup.model.errors import TrueupError
 from trueup.ports import Clock
@@ -27,9 +26,8 @@ class Standby(Reader):
             pool = await open_pool(address, target="read-write")
             try:
                 async with pool.acquire() as connection:
-                    whole: Connection = connection  # pyright: ignore[reportAssignmentType]
-                    await server.migrate(whole, address.shown)
-                    journal = await server.found(whole, address.journal)
+                    await server.migrate(connection, address.shown)
+                    journal = await server.found(connection, address.journal)
             except BaseException:
                 pool.terminate()
                 raise

@@ -111,13 +111,15 @@ async def _derive_system(connection: Connection, journal: int, event: SystemEven
             await do("INSERT INTO trueup.epochs VALUES ($1, $2, $3, $4)", journal, *row)
         case TokenPlanned():
             await do(
-                "INSERT INTO trueup.tokens VALUES ($1, $2, 1, 0) ON CONFLICT (journal, token) DO UPDATE SET planned = 1",
+                "INSERT INTO trueup.tokens VALUES ($1, $2, 1, 0)"
+                " ON CONFLICT (journal, token) DO UPDATE SET planned = 1",
                 journal,
                 name(event.token),
             )
         case TokenRetired():
             await do(
-                "INSERT INTO trueup.tokens VALUES ($1, $2, 0, 1) ON CONFLICT (journal, token) DO UPDATE SET retired = 1",
+                "INSERT INTO trueup.tokens VALUES ($1, $2, 0, 1)"
+                " ON CONFLICT (journal, token) DO UPDATE SET retired = 1",
                 journal,
                 name(event.token),
             )
