@@ -14,6 +14,7 @@ from pvesim.wire import Json
 KINDS = (
     "request_lost", "reply_lost", "late", "error_500_worker_runs", "error_596_work_continues", "error_595",
     "unauthorized", "task_fails", "task_killed", "task_ok_without_effect", "task_unlisted", "task_log_gone",
+    "stalled",
 )  # fmt: skip
 _KEYS = {"fault", "method", "path", "nth", "times", "delay_s", "error", "partial", "at"}
 

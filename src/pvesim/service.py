@@ -205,6 +205,9 @@ class Service:
                 m.kernel.release(call.proc, slot)
             yield from sleep(UNAUTHORIZED_S)
             return failure(m.clock(call.node), error)
+        if call.fault is not None and call.fault.kind == "stalled":
+            # The token was good when it was looked at; what happens to it from now on is not seen any more.
+            yield from sleep(call.fault.delay_s if call.fault.delay_s is not None else m.scaled(2 * PROXY_TIMEOUT_S))
         answer = yield from self._execute(call, route)
         return answer
 

@@ -47,6 +47,17 @@ def test_late():
     assert sim.config()["description"] == "late"
 
 
+def test_a_worker_that_stalled_behind_the_token_check_goes_on_with_a_dead_token():
+    sim = Sim(VM, tokens=[{"id": "root@pam!late", "secret": "x"}])
+    sim.fault("stalled", method="POST", path="status/start", delay_s=60)
+    ticket = sim.send(*START, header="PVEAPIToken=root@pam!late=x")
+    assert sim.reply(ticket).status == 596
+    assert sim.control("delete_token", id="root@pam!late")
+    assert not running(sim)
+    sim.wait(60)
+    assert running(sim)
+
+
 def test_500_while_the_worker_runs():
     sim = Sim(VM)
     sim.fault("error_500_worker_runs", path="/clone$")
