@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from starlette.applications import Starlette
@@ -55,7 +56,7 @@ async def served() -> AsyncGenerator[tuple[str, int]]:
     settings = HttpSettings(host="127.0.0.1", port=0, token_file=Path("none"))
     inner = Starlette(routes=routes, exception_handlers={HTTPException: told})
     async with serving(settings, Guard(inner, doors, lambda _: None)) as url:
-        settings, Guard(Starlette(routes=routes, exception_handlers={HTTPException: told}), doors, lambda _: None)
+        parts = urlsplit(url)
         yield parts.hostname or "", parts.port or 0
 
 
