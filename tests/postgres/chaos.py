@@ -82,7 +82,7 @@ def run(
             leader = group.leader()
             if leader is None:
                 continue
-            _strike(group, leader, outcome, kill=chance.random() < 0.6, say=say)
+            _strike(group, leader, outcome, kill=outcome.kills <= outcome.pauses, say=say)
         outcome.seconds = time.monotonic() - began
         say("waiting until the guests are as declared")
         outcome.converged = _converges(group, guests)
