@@ -149,6 +149,10 @@ ATTACKS: dict[str, tuple[Refusal, Attack]] = {
     "duplicate field of the envelope": (Refusal.MALFORMED, lambda _: good().replace(b"{", b'{"payloadType": "x",', 1)),
     "signature is no object": (Refusal.MALFORMED, lambda _: patched(good(), signatures=["x"])),
     "signature is not base64": (Refusal.MALFORMED, lambda _: patched(good(), signatures=[{"keyid": "", "sig": "!"}])),
+    "signature is base64 with bits to spare": (
+        Refusal.MALFORMED,
+        lambda _: patched(good(), signatures=[{"sig": "AB=="}]),
+    ),
     "unknown form": (Refusal.MALFORMED, lambda _: patched(good(), signatures=[{"sig": "AA==", "form": "pgp"}])),
     "too many signatures": (Refusal.MALFORMED, lambda _: patched(good(), signatures=[{"sig": "AA=="}] * 33)),
     "payload is loose base64": (

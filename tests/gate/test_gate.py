@@ -1,14 +1,35 @@
 """The life of requests: let in, approved one by one, vetoed, expired, repeated, checked once more, resolved."""
 
+import dataclasses
+
+import pytest
 from msgspec.structs import replace
 
 from tests.gate.test_attacks import good, revoke
-from tests.gate.world import HOUR_MS, KEPT, NOW_MS, TOKEN, VM, Scene, instant, play, request, resolution, signed, veto
+from tests.gate.world import (
+    HOUR_MS,
+    KEPT,
+    NOW_MS,
+    TOKEN,
+    VM,
+    Scene,
+    envelope_of,
+    instant,
+    key_id,
+    play,
+    request,
+    resolution,
+    signed,
+    veto,
+)
 from trueup.core.gate_checks import SLACK_MS
+from trueup.core.gate_envelope import render_envelope
+from trueup.core.gate_form import render_request, render_resolution, render_veto
+from trueup.core.gate_prepare import No, Wish, Word, prepare_request, prepare_resolution, prepare_veto
 from trueup.core.one_shots import NotYet, Objection
 from trueup.model import limits
 from trueup.model.gate import Approved, Denied, Refusal, Requested, RequestState
-from trueup.model.gate_answers import Go, Hold, Outcome, Stop
+from trueup.model.gate_answers import RESOLUTION_TYPE, VETO_TYPE, GateRefused, Go, Hold, Outcome, ResolvedAs, Stop
 from trueup.model.ops import Accepted, Contradicted, Failed, OpState, Reason, Row, Started, Succeeded, Unresolved
 
 
@@ -366,30 +387,48 @@ def test_right_before_the_execution_everything_is_asked_again(tmp_path):
     play(tmp_path, story)
 
 
-def test_an_approval_that_was_tampered_with_in_the_journal_does_not_count(tmp_path):
+class Tampered:
+    """A journal in whose requests somebody has changed something."""
+
+    def __init__(self, journal, **changes) -> None:
+        self._journal = journal
+        self._changes = changes
+
+    def __getattr__(self, name):
+        return getattr(self._journal, name)
+
+    async def request(self, request_id):
+        return replace(await self._journal.request(request_id), **self._changes)
+
+    async def request_of_nonce(self, nonce):
+        return replace(await self._journal.request_of_nonce(nonce), **self._changes)
+
+
+def test_what_was_tampered_with_in_the_journal_does_not_count(tmp_path):
     async def story(scene: Scene) -> None:
         op = (await accept(scene)).op
-        view = await scene.request(op)
-
-        class Tampered:
-            def __init__(self, journal) -> None:
-                self._journal = journal
-
-            def __getattr__(self, name):
-                return getattr(self._journal, name)
-
-            async def request(self, request_id):
-                return replace(view, payload=view.payload[:-8] + "AAAAAAA=")
-
-        scene.deck = replace_deck(scene, Tampered(scene.journal))
+        payload = (await scene.request(op)).payload
+        scene.deck = replace_deck(scene, Tampered(scene.journal, payload=payload[:-8] + "AAAAAAA="))
         assert isinstance(await scene.new_gate().may_run(op, scene.world.observed()), Stop)
 
     play(tmp_path, story)
 
 
-def replace_deck(scene: Scene, journal):
-    import dataclasses
+def test_an_approval_that_somebody_wrote_into_the_journal_does_not_count(tmp_path):
+    async def story(scene: Scene) -> None:
+        document = request()
+        first = await scene.gate.submit(signed(document, "alice"), "http")
+        (mine,) = (await scene.request(first.request)).approvals
+        forged = replace(mine, person="carol", key_id=key_id("carol"))
+        scene.deck = replace_deck(scene, Tampered(scene.journal, approvals=(mine, forged)))
+        answer = await scene.new_gate().submit(signed(document, "alice"), "http")
+        assert (answer.outcome, answer.state) == (Outcome.REPETITION, "pending")
+        assert await scene.events(Accepted) == []
 
+    play(tmp_path, story)
+
+
+def replace_deck(scene: Scene, journal):
     return dataclasses.replace(scene.deck, journal=journal)
 
 
@@ -454,5 +493,34 @@ def test_two_deliveries_at_once_are_one_request(tmp_path):
         assert len({one.request for one in answers}) == 1
         assert len(await scene.events(Accepted)) == 1
         assert await scene.events(Denied) == []
+
+    play(tmp_path, story, inline=False)
+
+
+def test_what_is_prepared_passes_the_gate(tmp_path):
+    async def story(scene: Scene) -> None:
+        wish = Wish(cluster="lab", kind="destroy", params={"purge": "true"}, reason="ticket 4711", requested_by="alice")
+        asked = prepare_request(wish, scene.world.observed(), now_ms=NOW_MS + 7, chance=b"n" * 16)
+        assert (asked.not_before_ms, asked.execute_by_ms) == (NOW_MS, NOW_MS + HOUR_MS)
+        assert asked.target.identity == scene.world.observed().identity
+        first = await scene.gate.submit(render_envelope(envelope_of(render_request(asked), "alice")), "x")
+        assert first.state == "pending"
+        no = prepare_veto(
+            No(cluster="lab", request_id=first.request, reason="", by="bob"), now_ms=NOW_MS, chance=b"v" * 16
+        )
+        signed_no = render_envelope(envelope_of(render_veto(no), "bob", kind=VETO_TYPE))
+        assert (await scene.gate.submit(signed_no, "x")).state == "vetoed"
+        again = prepare_request(wish, scene.world.observed(), now_ms=NOW_MS, chance=b"m" * 16, longest_s=60.0)
+        assert again.execute_by_ms == NOW_MS + 60_000
+        both = render_envelope(envelope_of(render_request(again), "alice", "bob"))
+        second = await scene.gate.submit(both, "x")
+        await start(scene, second.op)
+        await scene.deck.record(second.op, Unresolved(reason=Reason.PARTIAL, row=Row.R13, settles_by="a look"))
+        word = Word(cluster="lab", op_id=second.op, resolved_as=ResolvedAs.FAILED, reason="it is there", by="carol")
+        said = prepare_resolution(word, now_ms=NOW_MS, chance=b"r" * 16)
+        content = render_envelope(envelope_of(render_resolution(said), "carol", kind=RESOLUTION_TYPE))
+        assert (await scene.gate.submit(content, "x")).state == "failed"
+        with pytest.raises(GateRefused):
+            prepare_request(replace(wish, kind="create"), scene.world.observed(), now_ms=NOW_MS, chance=b"n" * 16)
 
     play(tmp_path, story)

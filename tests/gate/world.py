@@ -258,7 +258,7 @@ def resolution(op_id: str, who: str = "carol", **more: object) -> bytes:
 class Scene:
     """All that a test needs: the gate, and the world, files, clock and journal behind it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, inline: bool) -> None:
         self.folder = folder
         self.world = World()
         self.clock = Clock()
@@ -266,7 +266,7 @@ class Scene:
         (folder / "keyring.yaml").write_text(keyring_text())
         (folder / "policy.yaml").write_text(POLICY)
         self.files = GateFiles(folder / "keyring.yaml", folder / "policy.yaml")
-        self.journal = open_journal(folder / "journal.db", inline=True)
+        self.journal = open_journal(folder / "journal.db", inline=inline)
 
     async def open(self) -> "Scene":
         epoch = await self.journal.take_epoch(holder="test", token=TOKEN, record_id="epoch-1", at_ms=NOW_MS - HOUR_MS)
@@ -303,11 +303,11 @@ class Scene:
         return [record.event for record in await self.journal.records() if isinstance(record.event, kind)]
 
 
-def play(folder: Path, story: Callable[[Scene], Awaitable[None]]) -> None:
-    """Run one story against a fresh gate."""
+def play(folder: Path, story: Callable[[Scene], Awaitable[None]], *, inline: bool = True) -> None:
+    """Run one story against a fresh gate. With a journal that is not inline, calls at once really overlap."""
 
     async def run() -> None:
-        scene = await Scene(folder).open()
+        scene = await Scene(folder, inline=inline).open()
         try:
             await story(scene)
         finally:
