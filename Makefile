@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture test check lint format types floors quick bench deb simulate chaos lock clean
+.PHONY: help setup demo picture pictures browser test check lint format types floors quick bench deb simulate chaos lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,15 @@ demo: setup ## watch trueup survive its own death, against a simulated cluster; 
 
 picture: setup ## make the README's picture anew, from a run of the demo
 	@$(BIN)/trueup demo --picture docs/pictures/demo.svg
+
+browser: ## install Debian's chromium for the tests of the page, where one may; they are skipped without it
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || \
+		echo "no browser, and none can be installed here: the tests of the page in a browser are skipped"
+
+pictures: setup ## make the documents' pictures of the page anew, from a run of its tests
+	@TRUEUP_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/web/test_browser.py
 
 test: setup ## all tests; ARGS= goes to pytest
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
