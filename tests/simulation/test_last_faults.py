@@ -107,6 +107,8 @@ def test_a_node_that_is_cut_off_still_knows_the_token_and_is_not_counted() -> No
     )
     run = die(story, "start sent")
     invariants.converged(run)
+    counted = [note.text for life in run.lives for note in life.notes if "agent@pve!sim-1 of" in note.text]
+    assert counted == [], "pve2 would still have let a request with it through"
     starts = ops(run, Kind.START)
     assert [op.state for op in starts][-1] is OpState.SUCCEEDED
     assert len([row for row in run.effects() if str(row["path"]).endswith("/start")]) == 1
