@@ -120,9 +120,19 @@ class Inspector:
         rows = await self._api.read(Read(path="/access/roles"), _data)
         return {row["roleid"]: frozenset(filter(None, str(row.get("privs") or "").split(","))) for row in rows}
 
-    async def users(self) -> frozenset[str]:
-        """The users that the token may see."""
-        return frozenset(row["userid"] for row in await self._api.read(Read(path="/access/users"), _data))
+    async def users(self) -> Mapping[str, frozenset[str]]:
+        """The users that the token may see, each with the groups that they are in."""
+        rows = await self._api.read(Read(path="/access/users", params={"full": "1"}), _data)
+        return {row["userid"]: frozenset(filter(None, str(row.get("groups") or "").split(","))) for row in rows}
+
+    async def grants(self) -> frozenset["Grant"]:
+        """The entries of the access list for users, as far as the token may see them."""
+        rows = await self._api.read(Read(path="/access/acl"), _data)
+        return frozenset(
+            Grant(path=row["path"], role=row["roleid"], user=row["ugid"], below=row["propagate"] in (1, "1", True))
+            for row in rows
+            if row["type"] == "user"
+        )
 
     async def groups(self) -> frozenset[str]:
         """The groups that the token may see."""
@@ -153,11 +163,21 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Whose secret PVE answers with: `agent`, `keeper`, or '' for none."""
 
 
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the access list: a user has a role on a path, and `below` it."""
+
+    path: str
+    role: str
+    user: str
+    below: bool
+
+
 class There(msgspec.Struct, frozen=True, kw_only=True):
     """What is there already."""
 
     roles: Mapping[str, frozenset[str]] = {}
-    users: frozenset[str] = frozenset()
+    users: Mapping[str, frozenset[str]] = {}
+    grants: frozenset[Grant] = frozenset()
     groups: frozenset[str] = frozenset()
     tokens: frozenset[TokenId] = frozenset()
 
@@ -173,7 +193,11 @@ async def there(inspector: Inspector, users: Sequence[str]) -> There:
         groups = await inspector.groups()
     except ReadFailed:
         groups = frozenset[str]()
-    return There(roles=await inspector.roles(), users=known, groups=groups, tokens=frozenset(tokens))
+    try:
+        grants = await inspector.grants()
+    except ReadFailed:
+        grants = frozenset[Grant]()
+    return There(roles=await inspector.roles(), users=known, grants=grants, groups=groups, tokens=frozenset(tokens))
 
 
 def role_step(role: str, privileges: Sequence[str], roles: Mapping[str, frozenset[str]]) -> Step | None:
@@ -196,6 +220,12 @@ def acl_step(path: str, role: str, user: str, *, below: bool) -> Step:
     params = {"path": path, "roles": role, "users": user, "propagate": str(int(below))}
     command = f"pveum acl modify {path} --users {user} --roles {role}{'' if below else ' --propagate 0'}"
     return Step(method="PUT", path="/access/acl", params=params, command=command)
+
+
+def _granting(grants: Sequence[Grant], known: There) -> list[Step]:
+    """Those that are not there yet, or cannot be seen."""
+    missing = [grant for grant in grants if grant not in known.grants]
+    return [acl_step(grant.path, grant.role, grant.user, below=grant.below) for grant in missing]
 
 
 def user_step(user: str, comment: str) -> Step:
@@ -221,7 +251,8 @@ def agent_steps(user: str, token: TokenId | None, known: There, rights: Sequence
         steps += [step] if step else []
     if user not in known.users:
         steps.append(user_step(user, "trueup: keeps guests at their manifests"))
-    steps += [acl_step(right.path, right.role, user, below=right.below) for right in rights]
+    grants = [Grant(path=right.path, role=right.role, user=user, below=right.below) for right in rights]
+    steps += _granting(grants, known)
     if token is not None and token not in known.tokens:
         steps.append(token_step(token, "agent"))
     return tuple(steps)
@@ -235,13 +266,14 @@ def keeper_steps(user: str, token: TokenId, known: There) -> tuple[Step, ...]:
     if AGENTS_GROUP not in known.groups:
         command = f"pveum group add {AGENTS_GROUP}"
         steps.append(Step(method="POST", path="/access/groups", params={"groupid": AGENTS_GROUP}, command=command))
-    command = f"pveum user modify {user} --groups {AGENTS_GROUP} --append 1"
-    params = {"groups": AGENTS_GROUP, "append": "1"}
-    steps.append(Step(method="PUT", path=f"/access/users/{quoted(user)}", params=params, command=command))
+    if AGENTS_GROUP not in known.users.get(user, frozenset()):
+        command = f"pveum user modify {user} --groups {AGENTS_GROUP} --append 1"
+        params = {"groups": AGENTS_GROUP, "append": "1"}
+        steps.append(Step(method="PUT", path=f"/access/users/{quoted(user)}", params=params, command=command))
     if keeper not in known.users:
         steps.append(user_step(keeper, "trueup: makes and deletes the agent's tokens"))
-    steps.append(acl_step(f"/access/groups/{AGENTS_GROUP}", KEEPER_ROLE, keeper, below=True))
-    steps.append(acl_step("/", _SIGHT, keeper, below=False))
+    group = Grant(path=f"/access/groups/{AGENTS_GROUP}", role=KEEPER_ROLE, user=keeper, below=True)
+    steps += _granting((group, Grant(path="/", role=_SIGHT, user=keeper, below=False)), known)
     if token not in known.tokens:
         steps.append(token_step(token, "keeper"))
     return tuple(steps)
