@@ -44,6 +44,7 @@ def parts() -> Parts:
             export=journals.export,
             stats=journals.stats,
             durability=journals.durability,
+            described=journals.described,
             upkeep=journals,
         ),
         manifests=_manifests,

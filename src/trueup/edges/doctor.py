@@ -22,9 +22,9 @@ from trueup.adapters.pve_setup import Inspector, Right
 from trueup.edges import incarnation
 from trueup.edges.parts import Credential, Parts
 from trueup.model import limits
-from trueup.model.errors import BadInput, Corrupt, ReadFailed, TrueupError
+from trueup.model.errors import BadInput, ReadFailed, TrueupError
 from trueup.model.ids import NodeName
-from trueup.model.settings import Settings
+from trueup.model.settings import Settings, StoreSettings
 from trueup.ports import Pve
 
 KNOWN_MAJORS: Final = frozenset({8, 9})
@@ -34,6 +34,8 @@ CLOCK_FINE_S: Final = 5
 
 FREE_BYTES: Final = 200 * 1024 * 1024
 SHARED_SINCE_S: Final = 24 * 3600
+
+_DURABLE: Final = "set fsync and full_page_writes on, and name each replica in synchronous_standby_names"
 
 
 class Mark(StrEnum):
@@ -74,7 +76,7 @@ async def examine(parts: Parts, settings: Settings) -> tuple[Finding, ...]:
         credential = incarnation.credential(settings, warned.append)
     except BadInput as error:
         return (*found, _bad("token", error))
-    found += [Finding(check="token", mark=Mark.WARNING, what=text, remedy="chmod 600 it") for text in warned]
+    found += [Finding(check="token", mark=Mark.WARNING, what=text) for text in warned]
     async with _inspector(parts, settings, credential) as inspector:
         if isinstance(inspector, Finding):
             return (*found, inspector)
@@ -108,6 +110,9 @@ async def _inspector(parts: Parts, settings: Settings, who: Credential) -> Async
 
 
 def _store(parts: Parts, settings: Settings) -> Iterator[Finding]:
+    if settings.store.postgres is not None:
+        yield from _database(parts, settings.store)
+        return
     store = settings.store
     folder = next(each for each in (store.path.parent, *store.path.parent.parents) if each.exists())
     if not os.access(folder, os.W_OK):
@@ -124,19 +129,42 @@ def _store(parts: Parts, settings: Settings) -> Iterator[Finding]:
     if mode & 0o077:
         what = f"others may read the journal {shown(store.path)} (mode {mode:04o})"
         yield Finding(check="store", mark=Mark.WARNING, what=what, remedy=f"chmod 600 {shown(store.path)}")
+    yield from _journal(parts, store, "keep the journal on a local disk")
+
+
+def _database(parts: Parts, store: StoreSettings) -> Iterator[Finding]:
+    """Whether the database answers, how it keeps what it committed, and the journal in it."""
+    try:
+        yield _ok("store", f"{store.shown}: {parts.journal_file.described(store)}")
+        there = parts.journal_file.exists(store)
+        durability = parts.journal_file.durability(store)
+    except TrueupError as error:
+        yield _bad("store", error)
+        return
+    if there:
+        yield from _journal(parts, store, _DURABLE)
+        return
+    if durability:
+        yield Finding(check="store", mark=Mark.PROBLEM, what=durability, remedy=_DURABLE)
+    yield _ok("store", f"there is no journal yet in {store.shown}; the first apply makes it")
+
+
+def _journal(parts: Parts, store: StoreSettings, remedy: str) -> Iterator[Finding]:
+    """How the journal is kept, and whether it is sound."""
     try:
         durability = parts.journal_file.durability(store)
         verified = parts.journal_file.verify(store)
-    except (BadInput, Corrupt) as error:
+        led = parts.journal_file.held(store)
+    except TrueupError as error:
         yield _bad("store", error)
         return
     if durability:
-        yield Finding(check="store", mark=Mark.PROBLEM, what=durability, remedy="keep the journal on a local disk")
+        yield Finding(check="store", mark=Mark.PROBLEM, what=durability, remedy=remedy)
     if not verified.ok:
         remedy = "`trueup journal rebuild`" if verified.records_ok else "`trueup journal quarantine`"
         yield Finding(check="store", mark=Mark.PROBLEM, what=verified.what, remedy=remedy)
         return
-    held = "; an agent holds it" if parts.journal_file.held(store) else ""
+    held = "; an agent holds it" if led else ""
     yield _ok("store", f"the journal is sound: {verified.records} records, head {verified.head[:16]}…{held}")
 
 

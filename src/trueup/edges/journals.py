@@ -142,6 +142,14 @@ class Journals:
 
         return audit.weakness(apart.run(lambda: audit.settings(address)))
 
+    def described(self, store: "StoreSettings") -> str:
+        """What keeps it, in a line."""
+        if (address := store.postgres) is None:
+            return "a SQLite file"
+        from trueup.adapters.postgres import apart, audit
+
+        return audit.described(apart.run(lambda: audit.settings(address)))
+
     # -- upkeep --------------------------------------------------------------------------------------------------------
 
     def backup(self, store: "StoreSettings", target: Path) -> "Copied":

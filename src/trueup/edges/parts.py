@@ -35,7 +35,7 @@ class JournalFile:
     """What can be asked of a journal's file as a whole, beside its writer. All of them may raise BadInput or Corrupt.
 
     `exists` tells whether there is one; `held` whether somebody holds its writer's lock now; `durability` what is wrong
-    with how it is kept ('' = nothing).
+    with how it is kept ('' = nothing), `described` what keeps it.
     """
 
     exists: "Callable[[StoreSettings], bool]"
@@ -44,6 +44,7 @@ class JournalFile:
     export: "Callable[[StoreSettings], Iterator[str]]"
     stats: "Callable[[StoreSettings], Stats]"
     durability: "Callable[[StoreSettings], str]"
+    described: "Callable[[StoreSettings], str]"
     upkeep: "JournalUpkeep"
 
 

@@ -215,6 +215,17 @@ def weakness(found: Settings) -> str:
     return ""
 
 
+def described(found: Settings) -> str:
+    """A server's settings in a line."""
+    replicas = f", {found.replicas_in_step} of {found.replicas} replicas in step" if found.replicas else ""
+    kept = f"fsync {_on(found.fsync)}, full_page_writes {_on(found.full_page_writes)}"
+    return f"PostgreSQL {found.version}, {kept}, synchronous_commit {found.synchronous_commit}{replicas}"
+
+
+def _on(value: bool) -> str:  # noqa: FBT001 - it is what it is about
+    return "on" if value else "off"
+
+
 async def leader(address: Address) -> lease.Leader | None:
     """Who leads now; None = nobody, or there is no journal yet. Raises BadInput or JournalFailed."""
     async with connected(address) as connection:

@@ -276,4 +276,4 @@ for _command in upkeep.COMMANDS:
 def _require(parts: Parts, settings: Settings) -> None:
     if not parts.journal_file.exists(settings.store):
         remedy = "`trueup apply` or `trueup agent` makes it"
-        raise BadInput(what="there is no journal yet", where=str(settings.store.path), remedy=remedy)
+        raise BadInput(what="there is no journal yet", where=settings.store.shown, remedy=remedy)
