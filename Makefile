@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture pictures browser test check lint format types floors quick bench deb simulate chaos lock clean
+.PHONY: help setup demo picture pictures browser test check lint format types floors quick bench deb simulate mutants chaos lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -79,6 +79,9 @@ simulate: setup ## the crash simulation for SECONDS= from SEED=
 
 chaos: setup ## agents on PostgreSQL, whose leaders are killed and paused, for SECONDS= with GUESTS= from SEED=
 	@$(BIN)/python -m tests.postgres.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(GUESTS),--guests $(GUESTS)) $(if $(SEED),--seed $(SEED))
+
+mutants: setup ## plant small mistakes in the core, one by one: a test must fail for each; MODULES= SAMPLE=
+	@$(BIN)/python -m tests.mutants.run $(MODULES) $(if $(SAMPLE),--sample $(SAMPLE)) --workers $(WORKERS)
 
 lock: ## resolve requirements.lock anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	@test -x .cache/lock/bin/uv || { $(PYTHON) -m venv .cache/lock && .cache/lock/bin/python -m pip install --quiet uv; }
