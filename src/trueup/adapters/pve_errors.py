@@ -22,7 +22,10 @@ FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutErro
 _CHECK_ADDRESS: Final = "is the address right, and pveproxy up there?"
 _NOT_PVE: Final = "is this the address of a PVE API (https, port 8006)?"
 _CHECK_CA: Final = "ca_file must be the authority of this cluster (/etc/pve/pve-root-ca.pem on a node)"
-_CHECK_PRINT: Final = "compare it with `openssl x509 -noout -fingerprint -sha256` on the node before you change it"
+_CHECK_PRINT: Final = (
+    "compare it with `openssl x509 -noout -fingerprint -sha256 -in /etc/pve/local/pve-ssl.pem` on the node (or "
+    "pveproxy-ssl.pem, if that is there) before you change it"
+)
 
 
 def broken(error: Exception, *, sent: bool) -> Broken:

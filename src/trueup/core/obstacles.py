@@ -23,7 +23,7 @@ _LOCKS: Mapping[str, str] = {
     "fstrim": "a trim of its file systems is at work, or was cut off",
     "import": "an import is at work, or was cut off",
     "migrate": "a migration is at work, or was cut off",
-    "mounted": "its file systems are mounted on the node (`pct unmount`)",
+    "mounted": "its file systems are mounted on the node",
     "restore": "a restore is at work, or was cut off",
     "rollback": "a rollback is at work, or was cut off: its disks may be half rolled back",
     "snapshot": "a snapshot is being taken, or that was cut off",
@@ -44,7 +44,7 @@ def lock(seen: Observed) -> str:
         )
     what = _LOCKS.get(seen.lock, "something is at work, or was cut off")
     look = f"look with `pvenode task list --vmid {seen.vmid}` on {seen.node}"
-    then = f"`{tool} unlock {seen.vmid}` as root there"
+    then = f"`{tool} {'unmount' if seen.lock == 'mounted' else 'unlock'} {seen.vmid}` as root there"
     if seen.lock in HALF_MADE | {"destroyed"}:
         then += f", then `{tool} destroy {seen.vmid}`, since only half a guest is left"
     return f"locked by PVE ({seen.lock}): {what} ({look}; once nothing works on it any more: {then})"

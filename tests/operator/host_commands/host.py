@@ -149,7 +149,7 @@ def quorum(words: list[str]) -> None:
 
 def storages(words: list[str]) -> None:
     parsed(words, (), ())
-    for row in ask("GET", "/storage") or []:  # type: ignore[attr-defined]
+    for row in ask("GET", f"/nodes/{state()['nodes'][0]['node']}/storage") or []:  # type: ignore[attr-defined]
         print(row["storage"])
 
 
