@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -15,9 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tests.operator.living import Agent
 from tests.web.client import Client
 from trueup.adapters.system import SystemClock
 from trueup.edges.web import problems
+from trueup.edges.web import serving as serving_module
 from trueup.edges.web.doors import Doors
 from trueup.edges.web.guard import Guard
 from trueup.edges.web.serving import serving
@@ -203,3 +206,10 @@ def test_the_agent_answers_all_the_while(client: Client) -> None:
     finally:
         for one in held:
             one.close()
+
+
+def test_clients_never_take_the_files_that_the_journal_needs(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE)[0]
+    assert room > limits.HTTP_CONNECTIONS_MAX + 100
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    assert limits.EVENT_STREAMS_MAX > serving_module._most() == 768

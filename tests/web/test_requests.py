@@ -136,7 +136,7 @@ def test_a_guest_that_is_not_what_was_signed_for(stage: Stage) -> None:
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_deliveries_get_their_status(outcome: Outcome) -> None:
-    answer = Answer(outcome=outcome, state="pending", request="r", refusal=None)
+    answer = Answer(outcome=outcome, state="pending", request=OpId("r"), refusal=None)
     if outcome is Outcome.REFUSED:
         with pytest.raises(Problem):
             intake.status(answer)

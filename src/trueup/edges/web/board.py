@@ -12,6 +12,7 @@ from trueup.edges.journal_head import Head
 from trueup.edges.standing import GuestStatus, Leader, Status
 from trueup.edges.web.health import Health
 from trueup.engine.surveyor import Survey
+from trueup.model.gate import RequestState
 from trueup.model.guests import Desired, Observed
 from trueup.model.ids import Vmid
 from trueup.model.plan import GuestPlan
@@ -71,6 +72,7 @@ class Board:
             problems=self.problems,
             doubts=await journal.doubts(),
             head=self.head,
+            pending=await journal.requests(state=RequestState.PENDING),
         )
 
     async def _guests(self, journal: JournalReader) -> list[GuestStatus]:

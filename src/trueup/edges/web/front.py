@@ -16,6 +16,7 @@ from trueup.edges.standing import head_json
 from trueup.edges.web.board import Board
 from trueup.edges.web.doors import Doors, open_token
 from trueup.edges.web.health import Health
+from trueup.edges.web.intake import Intake
 from trueup.edges.web.news import News
 from trueup.edges.web.serving import serving
 from trueup.edges.web.site import Site, app
@@ -84,12 +85,14 @@ class Front:
                     self.news.end()
                     self.changes.end()
 
-    def working(self, agent: Agent, reconciler: Reconciler, mode: Callable[[], Mode]) -> None:
-        """The loop begins; what it sees is shown from now on."""
+    def working(
+        self, agent: Agent, reconciler: Reconciler, mode: Callable[[], Mode], intake: Intake | None = None
+    ) -> None:
+        """The loop begins; what it sees is shown from now on, and what comes in goes to the gate (`intake`)."""
         self._reconciler = reconciler
         self.board.mode = mode
         if self.site is not None:
-            self.site.pve = agent.deck.pve
+            self.site.pve, self.site.intake = agent.deck.pve, intake
 
     def loading(self, load: Load) -> Load:
         """The same, and a pass begins with it."""

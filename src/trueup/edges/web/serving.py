@@ -7,6 +7,7 @@ and an answer has to be taken in time; whoever does not is hung up on.
 import asyncio
 import logging
 import os
+import resource
 import socket
 import stat
 from collections.abc import AsyncGenerator, Generator
@@ -30,6 +31,9 @@ from trueup.model.settings import HttpSettings
 _GRACE_S: Final = 2
 """For answers that are under way when the agent stops."""
 
+_OTHER_FILES: Final = 256
+"""Open files of an agent beside its clients: the journal, connections to PVE, manifests."""
+
 _HEADERS_MAX_BYTES: Final = 32 * 1024
 """Request line and headers together."""
 
@@ -51,7 +55,7 @@ class _Patient(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - uvicorn's own narrowing
         """Take it, unless there are too many."""
-        if len(self.connections) >= limits.HTTP_CONNECTIONS_MAX:
+        if len(self.connections) >= _most():
             self.transport = transport
             transport.abort()
             return
@@ -106,6 +110,22 @@ class _Patient(H11Protocol):
         self._asking = self._asking or self.loop.call_later(limits.HTTP_REQUEST_TIMEOUT_S, self.transport.abort)
 
 
+def _make_room() -> None:
+    """Allow ourselves as many files as all connections need, if the machine's hard limit permits it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    want = limits.HTTP_CONNECTIONS_MAX + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < want:
+        room = want if hard == resource.RLIM_INFINITY else min(want, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (room, hard))
+
+
+def _most() -> int:
+    """Connections at once: they never take the files that the journal and PVE need."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = limits.HTTP_CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else max(soft - _OTHER_FILES, soft // 2)
+    return min(limits.HTTP_CONNECTIONS_MAX, room)
+
+
 def _stopped(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
@@ -120,6 +140,7 @@ async def serving(settings: HttpSettings, app: ASGIApp) -> AsyncGenerator[str]:
     """
     logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # ours is the only log
     logging.getLogger("uvicorn").propagate = False
+    _make_room()
     listening = _listen(settings)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_served(_config(settings, app), listening))
