@@ -28,10 +28,10 @@ from tests.mutants.mutate import Mutant, mutants
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TESTS = {
-    "recovery": ("test_recovery_rows", "test_recovery_table", "test_rolled_back"),
+    "recovery": ("test_evidence", "test_recovery_rows", "test_recovery_table", "test_rolled_back"),
     "lifecycle": ("test_lifecycle", "test_rolled_back"),
     "tasksearch": ("test_tasksearch",),
-    "probes": ("test_probes", "test_kinds"),
+    "probes": ("test_evidence", "test_probes", "test_kinds"),
     "marker": ("test_marker",),
     "schedule": ("test_schedule",),
     "windows": ("test_windows",),
