@@ -274,7 +274,8 @@ def _problem(error: yaml.YAMLError, text: str, shown: str) -> BadInput:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         said = " ".join(part for part in (error.context, error.problem) if part)
-        remedy = _TAB if "\\t" in said or "tab" in said else ""
+        there = "".join(text.split("\n")[line - 1 : line])[column - 1 : column]
+        remedy = _TAB if there == "\t" or "\\t" in said or "tab" in said else ""
     else:
         before = text.encode()[: cast("int", getattr(error, "position", 0))].decode(errors="ignore")
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")

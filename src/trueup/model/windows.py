@@ -49,7 +49,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         start, end = _minutes(found["start"]), _minutes(found["end"])
         if start == end:
             raise BadInput(
-                what=f"{text[:60]!r} is a window without length", remedy="leave out the days for always: 00:00-24:00"
+                what=f"{text[:60]!r} is a window without length",
+                remedy=f'for all of the day, write "00:00-24:00 {found["zone"]}"',
             )
         return cls(days=_days(found["days"]), start_min=start, end_min=end, zone=found["zone"])
 
