@@ -29,13 +29,18 @@ _RETRY_S: Final = 0.1
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command asks for. `by` is the person's name on this machine, for the record."""
+    """What a command asks for. `by` is the person's name on this machine, for the record.
+
+    `content` is base64 of a signed statement, `via` how it came, and `op_id` also names a request.
+    """
 
     command: str
     by: str = ""
     guests: tuple[str, ...] = ()
     op_id: str = ""
     take_over: bool = False
+    content: str = ""
+    via: str = ""
 
 
 class _Reply(msgspec.Struct, kw_only=True, omit_defaults=True):

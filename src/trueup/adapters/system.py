@@ -46,3 +46,8 @@ class SystemEntropy:
 def unguessable() -> str:
     """256 bits of the kernel's chance as 43 characters, for tokens and sessions."""
     return secrets.token_urlsafe(32)
+
+
+def chance(count: int) -> bytes:
+    """So many bytes of the kernel's chance, for nonces."""
+    return secrets.token_bytes(count)

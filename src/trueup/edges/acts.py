@@ -1,9 +1,11 @@
-"""What people ask of whoever holds the journal: pause, resume, adopt, cancel. One code for both ways in.
+"""What people ask of whoever holds the journal: pause, resume, adopt, cancel, submit. One code for both ways in.
 
 A command that finds the journal free does it itself; otherwise the message goes over the control socket to the agent
 (or the `apply`) that holds it, which does the very same.
 """
 
+import base64
+import binascii
 import getpass
 import os
 import socket
@@ -21,9 +23,11 @@ from trueup.edges.parts import Parts
 from trueup.engine import adoption
 from trueup.engine.adoption import Refusal, Result
 from trueup.engine.agent import Agent
+from trueup.engine.gate import Gate
 from trueup.engine.reconciler import Reconciler
 from trueup.engine.surveyor import Surveyor
 from trueup.model.errors import BadInput, JournalBusy
+from trueup.model.gate_answers import Answer
 from trueup.model.guests import Desired
 from trueup.model.ids import Epoch, OpId, TokenId, Vmid
 from trueup.model.ops import Acknowledged, Draft, Event, Failed, OpState, OpView, Paused, Reason, Record, Resumed
@@ -32,7 +36,7 @@ from trueup.ports import Clock, Entropy, Journal
 
 Load = Callable[[], Sequence[Desired]]
 
-ACKNOWLEDGE, ADOPT, CANCEL, PAUSE, RESUME = "acknowledge", "adopt", "cancel", "pause", "resume"
+ACKNOWLEDGE, ADOPT, CANCEL, PAUSE, RESUME, SUBMIT = "acknowledge", "adopt", "cancel", "pause", "resume", "submit"
 
 
 class Pausing(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,10 +111,11 @@ class Scribe:
 class Acts:
     """The acts, on one pen. What needs an engine has one only while `working`."""
 
-    def __init__(self, pen: Pen, load: Load) -> None:
-        """Write with `pen`; `load` reads the manifests."""
+    def __init__(self, pen: Pen, load: Load, gate: Gate | None = None) -> None:
+        """Write with `pen`; `load` reads the manifests. Without a gate nothing signed is taken."""
         self._pen = pen
         self.load = load
+        self._gate = gate
         self._agent: Agent | None = None
         self._reconciler: Reconciler | None = None
 
@@ -136,6 +141,8 @@ class Acts:
                 done = await self.cancel(message)
             case "acknowledge":
                 done = await self.acknowledge(message)
+            case "submit":
+                done = await self.submit(message)
             case _:
                 what = f"this version cannot {message.command!r} for another one"
                 raise BadInput(what=what, remedy="use the same version as the agent")
@@ -203,6 +210,18 @@ class Acts:
         said = f"cancelled by {message.by or 'a person'} before it was sent"
         await self._pen.record(OpId(message.op_id), Failed(reason=Reason.EXPIRED, exit_status=said))
         return Cancelled(op_id=message.op_id, state=OpState.FAILED.value, reason=Reason.EXPIRED.value)
+
+    async def submit(self, message: Message) -> Answer:
+        """Take a signed statement. Its answer, also a refusal, is the gate's own."""
+        if self._gate is None:
+            raise BadInput(what="nothing signed can be taken here", remedy="submit it to the agent")
+        try:
+            content = base64.b64decode(message.content, validate=True)
+        except binascii.Error as error:
+            raise BadInput(what="the message is not understood", remedy="use the same version as the agent") from error
+        if message.op_id:
+            return await self._gate.approve(message.op_id, content, message.via)
+        return await self._gate.submit(content, message.via)
 
 
 def require_unsent(view: OpView | None, op_id: str) -> None:

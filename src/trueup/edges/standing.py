@@ -10,6 +10,7 @@ from trueup.edges.cli.output import Json, iso
 from trueup.edges.journal_head import Head
 from trueup.engine.observer import World
 from trueup.engine.surveyor import Survey
+from trueup.model.gate import RequestView
 from trueup.model.guests import Power
 from trueup.model.ids import Vmid
 from trueup.model.ops import OpView
@@ -40,7 +41,10 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `problems` say what could not be read, `doubts` why the journal may not know all that was done."""
+    """All of it. `problems` say what could not be read, `doubts` why the journal may not know all that was done.
+
+    `pending` are requests that wait for signatures, the newest first.
+    """
 
     guests: tuple[GuestStatus, ...]
     in_flight: tuple[OpView, ...]
@@ -50,6 +54,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     doubts: tuple[str, ...] = ()
     head: Head | None = None
     problems: tuple[str, ...] = ()
+    pending: tuple[RequestView, ...] = ()
 
     @property
     def unresolved(self) -> tuple[OpView, ...]:
@@ -126,6 +131,17 @@ def as_json(found: Status) -> dict[str, Json]:
         "guests": [guest_json(guest) for guest in found.guests],
         "in_flight": shapes.ops(found.in_flight),
         "unresolved": shapes.ops(found.unresolved),
+        "pending": [
+            {
+                "request_id": view.request_id,
+                "kind": view.request.kind,
+                "vmid": view.request.target.vmid,
+                "requested_by": view.request.requested_by,
+                "missing": view.ruling.missing or None,
+                "approve_by": iso(view.request.approve_by_ms),
+            }
+            for view in found.pending
+        ],
         "leader": {"epoch": leader.epoch, "holder": leader.holder, "alive": leader.alive} if leader else None,
         "paused": list(found.paused),
         "mode": found.mode,

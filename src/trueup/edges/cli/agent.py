@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
+import msgspec
 
 from trueup.adapters.manifests import ManifestFile, Manifests, refuse_emptied
 from trueup.adapters.pve_schema import Looked
@@ -14,6 +15,7 @@ from trueup.edges import incarnation, leading, option_check
 from trueup.edges.acts import Acts, at_the_socket
 from trueup.edges.cli.options import HELP, config_option
 from trueup.edges.cli.output import run_async
+from trueup.edges.gating import Gatekeeper
 from trueup.edges.journal_head import HeadLog
 from trueup.edges.log import Log, LogReporter, open_log
 from trueup.edges.parts import Parts
@@ -89,7 +91,8 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) 
         ):
             heads.say()
             sources.options = await parts.options(agent.deck.pve, settings)
-            acts = Acts(agent.deck, sources.load)
+            gate = Gatekeeper(agent.deck, settings, own_token=agent.own_token, warn=lambda text: _warned(log, text))
+            acts = Acts(agent.deck, sources.load, gate.gate)
             async with at_the_socket(settings, acts):
                 health.phase, health.epoch = Phase.RECOVERING, agent.deck.epoch
                 await agent.recover()
@@ -97,18 +100,33 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) 
                 systemd.ready()
                 try:
                     reloading = Reloading(parts, settings, log)
-                    await _keep(agent, acts, reloading, stopping, front, lambda: _told(health, systemd, log.info))
+                    await _keep(
+                        agent, Office(acts, gate), reloading, stopping, front, lambda: _told(health, systemd, log.info)
+                    )
                 finally:
                     health.phase = Phase.STOPPING
     heads.say(again=True)
     log.info("stopped")
 
 
+class Office(msgspec.Struct, frozen=True):
+    """What people reach: the acts, and the gate."""
+
+    acts: Acts
+    gate: Gatekeeper
+
+
 async def _keep(
-    agent: Agent, acts: Acts, reloading: Reloading, stopping: Stopping, front: Front, told: Callable[[], None]
+    agent: Agent,
+    office: Office,
+    reloading: Reloading,
+    stopping: Stopping,
+    front: Front,
+    told: Callable[[], None],
 ) -> None:
     """Make passes until a signal; then let what is on the wire be answered, but not for ever."""
-    async with agent.reconciler() as reconciler:
+    acts, gate = office.acts, office.gate
+    async with agent.reconciler(gate.gate.check_again) as reconciler:
 
         def wind_down() -> None:
             told()
@@ -116,12 +134,17 @@ async def _keep(
             asyncio.get_running_loop().call_later(limits.AGENT_STOP_S, stopping.at_once)
 
         stopping.gently(wind_down)
-        front.working(agent, reconciler, reloading.mode)
+        gate.wake = reconciler.look_now
+        front.working(agent, reconciler, reloading.mode, gate)
         with acts.working(agent, reconciler), reloading.listening(reconciler.look_now):
-            async with _beside(reloading.watch(reconciler.look_now)):
+            async with _beside(reloading.watch(reconciler.look_now), gate.keep()):
                 await keep(
                     reconciler, agent.deck, front.loading(acts.load), pace=reloading.pace, own_token=agent.own_token
                 )
+
+
+def _warned(log: Log, text: str) -> None:
+    log.warning("gate", text=text)
 
 
 def _told(health: Health, systemd: Systemd, say: Callable[[str], object]) -> None:

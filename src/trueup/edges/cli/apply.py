@@ -14,6 +14,7 @@ from trueup.edges.cli import plan_view, recovery_view, shapes
 from trueup.edges.cli.asking import Answer, ask, may_ask
 from trueup.edges.cli.options import HELP, config_option, json_option
 from trueup.edges.cli.output import print_json, run_async, say, warn
+from trueup.edges.gating import Gatekeeper
 from trueup.edges.parts import Parts
 from trueup.edges.reporters import progress
 from trueup.edges.stopping import Stopping
@@ -79,11 +80,13 @@ async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
             refuse_emptied(manifests, await journal.adopted())
             agent = await stack.enter_async_context(incarnation.incarnation(parts, settings, journal, reporter, warn))
             option_check.refuse(await parts.options(agent.deck.pve, settings), manifests)
-            acts = Acts(agent.deck, lambda: manifests.guests)
+            gate = Gatekeeper(agent.deck, settings, own_token=agent.own_token, warn=warn)
+            acts = Acts(agent.deck, lambda: manifests.guests, gate.gate)
             await stack.enter_async_context(at_the_socket(settings, acts))
             with reporter.drawing():
                 report = await agent.recover()
             _show_recovery(report, options)
+            await gate.look(settled=True)
             looking = agent.reconciler()
             plan = await looking.look(manifests.guests)
             _show_plan(plan, options)
@@ -96,7 +99,7 @@ async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
             if not _agreed(plan, report, options, stopping):
                 return Outcome(report=report, shown=plan, plan=plan, converged=None)
             with reporter.drawing():
-                converged = await _converge(agent, acts, options, stopping)
+                converged = await _converge(agent, acts, gate, options, stopping)
             return Outcome(report=report, shown=plan, plan=converged.plan, converged=converged, stopped=stopping.asked)
 
 
@@ -116,15 +119,16 @@ async def _nothing_to_do(agent: Agent, plan: Plan, report: Report) -> bool:
     )
 
 
-async def _converge(agent: Agent, acts: Acts, options: Options, stopping: Stopping) -> Converged:
+async def _converge(agent: Agent, acts: Acts, gate: Gatekeeper, options: Options, stopping: Stopping) -> Converged:
     """Work until nothing more can be done, or until somebody says to stop."""
-    async with agent.reconciler() as reconciler:
+    async with agent.reconciler(gate.gate.check_again) as reconciler:
 
         def wind_down() -> None:
             stopping.say(f"finishing what is at work on {reconciler.working} guests; once more to stop at once")
             reconciler.wind_down()
 
         stopping.gently(wind_down)
+        gate.wake = reconciler.look_now
         with acts.working(agent, reconciler):
             return await converge(reconciler, agent.deck, acts.load, once=options.once)
 

@@ -4,13 +4,41 @@ What people wrote stands in quotes, and what cannot be printed in it is escaped.
 """
 
 from trueup.edges.cli.output import WORD_OF, local
-from trueup.model.gate import Approved, Denied, GateEvent, Lapsed, Requested, RequestState, RequestView, Vetoed
+from trueup.model.gate import (
+    Approved,
+    Denied,
+    GateEvent,
+    Lapsed,
+    Request,
+    Requested,
+    RequestState,
+    RequestView,
+    Vetoed,
+)
+from trueup.model.gate_answers import Resolution, Veto
 
 
 def title(view: RequestView) -> str:
     """Which request it is."""
     target = view.request.target
     return f"request for {_plain(view.request.kind)} of {WORD_OF[target.type]} {target.vmid}"
+
+
+def statement(said: Request | Veto | Resolution) -> str:
+    """What somebody signs, in one line; the rest of it is in the file."""
+    why = f", because of {_quoted(said.reason)}" if said.reason else ""
+    match said:
+        case Request(target=target, params=params):
+            with_ = f" with {_plain(', '.join(f'{name}={value}' for name, value in params.items()))}" if params else ""
+            what = (
+                f"{_plain(said.kind)} of {WORD_OF[target.type]} {target.vmid}{with_} on cluster {_plain(said.cluster)}"
+            )
+            return f"{what}, asked for by {_plain(said.requested_by)}{why}, good until {local(said.execute_by_ms)}"
+        case Veto():
+            return f"a veto to request {_plain(said.request_id)} on cluster {_plain(said.cluster)}{why}"
+        case Resolution():
+            ended = f"operation {_plain(said.op_id)} on cluster {_plain(said.cluster)} {said.resolved_as.value}"
+            return f"that {ended}{why}"
 
 
 def words_of(event: GateEvent | Denied) -> str:

@@ -9,20 +9,20 @@ import msgspec
 
 from trueup.edges import acts, incarnation
 from trueup.edges.acts import Cancelled
-from trueup.edges.cli import shapes
+from trueup.edges.cli import asked_for, op_ids, shapes
 from trueup.edges.cli import story as stories
+from trueup.edges.cli.ops_resolve import resolve
 from trueup.edges.cli.options import HELP, config_option, json_option
 from trueup.edges.cli.output import columns, dim, local, print_json, run_async, took
 from trueup.edges.looking import LookingJournal
 from trueup.edges.parts import Parts
-from trueup.model.errors import BadInput
-from trueup.model.ids import OpId, Vmid
+from trueup.model.gate import RequestState, RequestView
+from trueup.model.ids import Vmid
 from trueup.model.ops import OpState, OpView, Record
 
 UNRESOLVED: Final = "unresolved"
 _STATES: Final = [*(state.value for state in OpState), UNRESOLVED]
 _SHOWN: Final = 50
-_AMBIGUOUS_SHOWN: Final = 5
 
 _COLOR: Final = {
     OpState.ACCEPTED: "cyan",
@@ -38,6 +38,9 @@ def ops() -> None:
     """Operations, and the whole story of one."""
 
 
+ops.add_command(resolve)
+
+
 @ops.command("list", context_settings=HELP)
 @config_option
 @click.option("--state", type=click.Choice(_STATES), help="Only those in this state.")
@@ -50,17 +53,19 @@ def list_(parts: Parts, config: Path, *, state: str | None, vmid: int | None, li
     settings = parts.settings(config)
     count = limit if limit is not None else 0 if as_json else _SHOWN
 
-    async def read() -> tuple[OpView, ...]:
+    async def read() -> tuple[tuple[OpView, ...], tuple[asked_for.Known, ...]]:
         async with incarnation.journal_for_reading(parts, settings) as journal:
-            return await _list(journal, state, Vmid(vmid) if vmid else None, count)
+            pending = () if state else await asked_for.listed(journal, RequestState.PENDING, 0)
+            wanted = tuple(one for one in pending if vmid in {None, one[0].request.target.vmid})
+            return await _list(journal, state, Vmid(vmid) if vmid else None, count), wanted
 
-    views = run_async(read())
+    views, pending = run_async(read())
     if as_json:
-        print_json({"ops": shapes.ops(views)})
+        print_json({"ops": shapes.ops(views), "pending": [asked_for.as_json(one) for one in pending]})
         return 0
-    for line in table(views):
+    for line in (*asked_for.table(pending), *table(views)):
         click.echo(line)
-    if not views:
+    if not (views or pending):
         click.echo("No operations.")
     return 0
 
@@ -101,15 +106,25 @@ def _row(view: OpView) -> Sequence[str]:
 @json_option
 @click.pass_obj
 def show(parts: Parts, config: Path, op_id: str, *, as_json: bool) -> int:
-    """Tell the whole story of one operation. The beginning of its id is enough."""
+    """Tell the whole story of one operation, or of a request for one. The beginning of its id is enough."""
     settings = parts.settings(config)
 
-    async def read() -> tuple[OpView, tuple[Record, ...]]:
+    async def read() -> tuple[OpView, tuple[Record, ...]] | RequestView:
         async with incarnation.journal_for_reading(parts, settings) as journal:
-            view = await _find(journal, op_id)
+            asked = await asked_for.begins(journal, op_id)
+            if len(asked) == 1 and await journal.op(asked[0].request_id) is None:
+                return asked[0]
+            view = await op_ids.find(journal, op_id)
             return view, await journal.records(op_id=view.op_id)
 
-    view, records = run_async(read())
+    found = run_async(read())
+    if isinstance(found, RequestView):
+        if as_json:
+            print_json(asked_for.as_json((found, None)))
+        else:
+            asked_for.show(found)
+        return 0
+    view, records = found
     story = stories.tell(view, records, agent_lives=parts.journal_file.held(settings.store))
     if as_json:
         print_json({**shapes.op(view), **shapes.details(view), **stories.as_json(story)})
@@ -132,7 +147,7 @@ def cancel(parts: Parts, config: Path, op_id: str, *, as_json: bool) -> int:
 
     async def end() -> Cancelled:
         async with incarnation.journal_for_reading(parts, settings) as journal:
-            view = await _find(journal, op_id)
+            view = await op_ids.find(journal, op_id)
         acts.require_unsent(view, view.op_id)
         message = acts.Message(command=acts.CANCEL, by=acts.person(), op_id=view.op_id)
         return msgspec.json.decode(await acts.write_down(parts, settings, message), type=Cancelled)
@@ -143,20 +158,6 @@ def cancel(parts: Parts, config: Path, op_id: str, *, as_json: bool) -> int:
     else:
         click.echo(f"{done.op_id} will not be sent: it failed ({done.reason}). A new request may ask for it again.")
     return 0
-
-
-async def _find(journal: LookingJournal, start: str) -> OpView:
-    exact = await journal.op(OpId(start))
-    if exact is not None:
-        return exact
-    found = [view for view in await journal.ops() if view.op_id.startswith(start.lower())]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise BadInput(what=f"no operation's id begins with {start!r}", remedy="see `trueup ops list`")
-    some = ", ".join(view.op_id for view in found[:_AMBIGUOUS_SHOWN])
-    more = ", ..." if len(found) > _AMBIGUOUS_SHOWN else ""
-    raise BadInput(what=f"{len(found)} operations begin with {start!r}: {some}{more}", remedy="give more of the id")
 
 
 def _show(view: OpView, story: stories.Story) -> None:

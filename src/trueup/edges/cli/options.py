@@ -1,6 +1,7 @@
 """Options that many commands share, so that they are spelled the same everywhere."""
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -39,3 +40,17 @@ def debug_option(command: _Command) -> _Command:
     return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error as well.")(
         command
     )
+
+
+def bundled(name: str, form: Callable[..., object], *fields: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Hand a command several options as one value: `form` of these fields becomes its argument `name`."""
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @wraps(command)
+        def called(*arguments: object, **given: object) -> int:
+            value = form(**{field: given.pop(field) for field in fields})
+            return command(*arguments, **given, **{name: value})
+
+        return called
+
+    return decorate

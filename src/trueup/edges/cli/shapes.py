@@ -9,6 +9,7 @@ from trueup.core.intents import redact
 from trueup.core.recovery import Again, Close, Open
 from trueup.edges.cli.output import KIND_OF, Json, iso
 from trueup.engine.recoverer import Judged, Report
+from trueup.model.gate_answers import Answer
 from trueup.model.ops import OpState, OpView, Succeeded
 from trueup.model.plan import Bucket, GuestPlan, Plan
 
@@ -86,6 +87,17 @@ def change(guest: GuestPlan) -> dict[str, Json]:
         "blocked_by": guest.blocked_by or None,
         "waits_for": list(guest.waits_for),
         "notes": [*guest.notes, *guest.unsupported],
+    }
+
+
+def answer(given: Answer) -> dict[str, Json]:
+    """What the gate answered."""
+    return {
+        "request": given.request or None,
+        "op": given.op or None,
+        "state": given.state,
+        "missing": given.missing or None,
+        "reason": given.reason or None,
     }
 
 

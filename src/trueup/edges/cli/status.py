@@ -11,6 +11,7 @@ import click
 
 from trueup.adapters.manifests import Manifests, refuse_emptied
 from trueup.edges import incarnation, standing
+from trueup.edges.cli import gate_words
 from trueup.edges.cli import story as stories
 from trueup.edges.cli.options import HELP, config_option, json_option
 from trueup.edges.cli.output import columns, dim, local, print_json, run_async, warn
@@ -20,6 +21,7 @@ from trueup.edges.parts import Parts
 from trueup.edges.standing import BLOCKED, DRIFTED, IN_SYNC, UNKNOWN, UNMANAGED, GuestStatus, Leader, Status
 from trueup.engine.surveyor import Survey, Surveyor
 from trueup.model.errors import BadInput, ReadFailed
+from trueup.model.gate import RequestState
 from trueup.model.ops import EpochTaken
 from trueup.model.settings import Mode, Settings
 
@@ -65,6 +67,7 @@ async def _status(parts: Parts, settings: Settings) -> Status:
             doubts=await journal.doubts(),
             head=await newest_record(journal),
             problems=problems,
+            pending=await journal.requests(state=RequestState.PENDING),
         )
 
 
@@ -117,6 +120,10 @@ def _show(found: Status) -> None:
         if op.unresolved is None:
             head = click.style("in flight", fg="yellow")
             click.echo(f"{head}  {stories.title(op)}, since {local(op.started_at_ms)} {dim(op.op_id)}")
+    for request in found.pending:
+        head = click.style("pending", fg="yellow")
+        click.echo(f"{head}  {gate_words.title(request)}, asked for by {request.request.requested_by}")
+        click.echo(f"    missing: {request.ruling.missing}; trueup approve {request.request_id} --key KEY")
     rows = [
         (
             click.style(guest.name or "-", bold=True),
