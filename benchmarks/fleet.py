@@ -4,7 +4,7 @@ The stand-in and the benchmarks are processes of their own; both know from here 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ INSTALLATION = "01930000-0000-7000-8000-000000000000"
 FIRST_VMID = 10_000
 BEGAN_S = 1_795_000_000
 """When the tasks of the operations in flight began, in epoch seconds."""
-
-PAGES_LATER_S = 600
 
 
 def node_of(number: int) -> str:
@@ -100,22 +98,22 @@ def new_vm(number: int) -> str:
     )
 
 
-def write_manifests(folder: Path, numbers: Iterator[int] | range, text: object = manifest_of) -> None:
+def write_manifests(folder: Path, numbers: Iterable[int], text: Callable[[int], str] = manifest_of) -> None:
     """One file for each guest, in folders of 500."""
     for number in numbers:
         place = folder / f"{number // 500:03d}"
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"{vmid_of(number)}.yaml").write_text(text(number))  # type: ignore[operator]
+        (place / f"{vmid_of(number)}.yaml").write_text(text(number))
 
 
 def row_of(number: int) -> dict[str, Any]:
-    """The row of /cluster/resources; PVE's has these fields."""
+    """The row of /cluster/resources; PVE's has these fields. Nothing is up for any time: clocks are jumped here."""
     vmid, kind = vmid_of(number), kind_of(number)
     vm = kind == "qemu"
     return {
         "id": f"{kind}/{vmid}", "type": kind, "vmid": vmid, "node": node_of(number), "name": f"guest-{vmid}",
         "status": "running", "template": 0, "tags": "bench", "maxcpu": 2, "maxmem": (2 if vm else 1) << 30,
-        "maxdisk": (32 if vm else 8) << 30, "uptime": 5_000_000, "cpu": 0.0123456789, "mem": 1_073_741_824 - number,
+        "maxdisk": (32 if vm else 8) << 30, "uptime": 0, "cpu": 0.0123456789, "mem": 1_073_741_824 - number,
         "memhost": 1_173_741_824 - number, "disk": 0 if vm else 2 << 30, "netin": 123_456_789, "netout": 987_654_321,
         "diskread": 55_555_555, "diskwrite": 66_666_666, "pressurecpusome": 0.0,
     }  # fmt: skip

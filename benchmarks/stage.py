@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import ssl
 import subprocess
 import sys
@@ -15,18 +16,20 @@ import aiohttp
 import msgspec
 
 from benchmarks import fleet
-from trueup.adapters import pve_http, sqlite
+from trueup.adapters import manifests, pve_http, sqlite
 from trueup.adapters.pve import PveClient
 from trueup.adapters.system import SystemClock, SystemEntropy
-from trueup.core import intents
+from trueup.core import intents, reread
 from trueup.core.intents import Stamp
 from trueup.engine.agent import Agent, Foundation
+from trueup.model import limits
+from trueup.model.guests import Desired
 from trueup.model.ids import GuestType, NodeName, OpId, TokenId, Vmid
 from trueup.model.notes import Note
 from trueup.model.ops import Adopted, Draft, Kind, Record, Started, TaskRunning
 from trueup.model.plan import PlannedOp
 from trueup.model.settings import CaFile, LimitSettings, Secret
-from trueup.ports import Journal
+from trueup.ports import Clock, Journal
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = TokenId(fleet.TOKEN)
@@ -95,6 +98,59 @@ async def client(stand_in: StandIn) -> AsyncGenerator[PveClient]:
         yield made
 
 
+class Jumping(SystemClock):
+    """The system's clock, on which time can be passed over."""
+
+    def __init__(self) -> None:
+        """Begin with the system's time."""
+        self._ahead_s = 0.0
+
+    def jump(self, seconds: float) -> None:
+        """Let time pass."""
+        self._ahead_s += seconds
+
+    def now_ms(self) -> int:
+        """See `trueup.ports.Clock`."""
+        return super().now_ms() + int(self._ahead_s * 1000)
+
+    def monotonic(self) -> float:
+        """See `trueup.ports.Clock`."""
+        return super().monotonic() + self._ahead_s
+
+
+@contextmanager
+def without_rolling_reads() -> Generator[None]:
+    """Let no config come of age, so that passes read lists alone."""
+    least, defaults = limits.REREAD_LEAST, reread.due.__defaults__
+    limits.REREAD_LEAST, reread.due.__defaults__ = 0, (1e15,)  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        limits.REREAD_LEAST, reread.due.__defaults__ = least, defaults  # type: ignore[misc]
+
+
+def rss_mb(pid: int | str) -> float:
+    """The resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
+def desired(guests: int) -> list[Desired]:
+    """What the manifests of these guests say; one of each kind is parsed, the others are told apart by their names."""
+    with tempfile.TemporaryDirectory() as folder:
+        first_ct = next(number for number in range(1_000) if fleet.kind_of(number) == "lxc")
+        fleet.write_manifests(Path(folder), [0, first_ct])
+        parsed = {guest.type.value: guest for guest in manifests.load(Path(folder)).guests}
+    return [
+        msgspec.structs.replace(
+            parsed[fleet.kind_of(number)],
+            name=f"guest-{fleet.vmid_of(number)}",
+            vmid=Vmid(fleet.vmid_of(number)),
+            node=NodeName(fleet.node_of(number)),
+        )
+        for number in range(guests)
+    ]
+
+
 class Silent:
     """A reporter that hears nothing."""
 
@@ -102,7 +158,7 @@ class Silent:
         """See `trueup.ports.Reporter`."""
 
 
-async def begun(journal: Journal, pve: PveClient) -> Agent:
+async def begun(journal: Journal, pve: PveClient, clock: Clock | None = None) -> Agent:
     """An incarnation over this journal and this client, not recovered yet."""
 
     async def open_pve(_token: TokenId | None, _secret: str) -> PveClient:
@@ -112,7 +168,7 @@ async def begun(journal: Journal, pve: PveClient) -> Agent:
         Foundation(
             journal=journal,
             open_pve=open_pve,
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             entropy=SystemEntropy(),
             reporter=Silent(),
             holder="bench",

@@ -177,19 +177,16 @@ def statuses(body: bytes, guest: GuestType, node: NodeName) -> tuple[ResourceRow
 
 
 def _guest(row: _GuestRow, guest: str, node: str) -> ResourceRow:
-    if not node:
-        raise Unreadable(f"guest {row.vmid} without a node")
-    try:
-        kind = GuestType(guest)
-    except ValueError:
-        raise Unreadable(f"guest {row.vmid} of unknown type {guest!r}") from None
+    kind = _GUEST_TYPES.get(guest)
+    if not node or kind is None:
+        raise Unreadable(f"guest {row.vmid} {f'of unknown type {guest!r}' if node else 'without a node'}")
     return ResourceRow(
         type=kind,
         vmid=Vmid(row.vmid),
         node=NodeName(node),
-        name=_text(row.name),
+        name=row.name if isinstance(row.name, str) else _text(row.name),
         status=_power(row.status),
-        template=row.template in (1, "1", True),
+        template=row.template in _TRUE,
         lock=row.lock or "",
         ha=row.hastate or "",
         pool=row.pool or "",
@@ -201,8 +198,13 @@ def _guest(row: _GuestRow, guest: str, node: str) -> ResourceRow:
     )
 
 
+_TRUE = (1, "1", True)
+_GUEST_TYPES = {guest.value: guest for guest in GuestType}
+_POWERS = {"running": Power.RUNNING, "stopped": Power.STOPPED}
+
+
 def _power(status: str | None) -> Power:
-    return {"running": Power.RUNNING, "stopped": Power.STOPPED}.get(status or "", Power.UNKNOWN)
+    return _POWERS.get(status or "", Power.UNKNOWN)
 
 
 def config(body: bytes) -> ConfigRead:

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from trueup.core import obstacles
-from trueup.core.ordering import check_order, in_order
+from trueup.core.ordering import check_order
 from trueup.core.plan_config import ConfigChange, config_change, rebuild
 from trueup.core.plan_context import Context, why_closed
 from trueup.core.plan_copies import copies, together
 from trueup.core.plan_create import creation
+from trueup.core.plan_memo import Memo
 from trueup.core.plan_part import NOTHING, Part, planned
 from trueup.core.plan_place import membership, migration
 from trueup.core.plan_power import power_change, restart, wanted_power
@@ -32,8 +33,10 @@ _POWER = frozenset({Kind.START, Kind.SHUTDOWN, Kind.STOP, Kind.REBOOT})
 """Operations that leave a guest what it is."""
 
 
-def plan(desired: Sequence[Desired], observed: Mapping[Vmid, Observed], context: Context) -> Plan:
-    """The plan for all guests, in the order of creation and start.
+def plan(
+    desired: Sequence[Desired], observed: Mapping[Vmid, Observed], context: Context, memo: Memo | None = None
+) -> Plan:
+    """The plan for all guests, in the order of creation and start. A `memo` of the last plan saves work, no more.
 
     `observed` holds every declared guest that exists, the clone sources, and guests with our marker whose manifest is
     gone. A guest that exists but could not be read belongs into `context.unread`.
@@ -41,11 +44,15 @@ def plan(desired: Sequence[Desired], observed: Mapping[Vmid, Observed], context:
     Raises:
         BadInput: the order of `after` cannot be had (`check_order` tells that when manifests are loaded).
     """
-    ordered = in_order(desired)
+    memo = Memo() if memo is None else memo
+    ordered = memo.begin(desired, context)
     declared = {want.name: want for want in ordered}
     plans: dict[str, GuestPlan] = {}
     for want in ordered:
-        found = plan_guest(want, declared, observed, context)
+        found = memo.known(want, observed.get(want.vmid), context)
+        if found is None:
+            found = plan_guest(want, declared, observed, context)
+            memo.keep(want, observed.get(want.vmid), context, found)
         plans[want.name] = _stuck(found, plans)
     orphans = _orphans({want.vmid for want in ordered}, observed, context)
     return Plan(guests=(*plans.values(), *orphans))
@@ -287,9 +294,7 @@ def _stuck(guest: GuestPlan, before: Mapping[str, GuestPlan]) -> GuestPlan:
 
 def _orphans(declared: set[Vmid], observed: Mapping[Vmid, Observed], context: Context) -> tuple[GuestPlan, ...]:
     """Guests of ours without a manifest. Only a signed request may destroy one; it is never done by the loop."""
-    ours = [
-        seen for vmid, seen in sorted(observed.items()) if vmid not in declared and obstacles.is_ours(seen, context)
-    ]
+    ours = [observed[vmid] for vmid in sorted(observed.keys() - declared) if obstacles.is_ours(observed[vmid], context)]
     return tuple(_orphan(seen, context) for seen in ours)
 
 

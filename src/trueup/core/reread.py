@@ -6,8 +6,10 @@ sent rests on a look of its own right before it, never on what is remembered her
 """
 
 from collections.abc import Mapping
+from heapq import nsmallest
 
 import msgspec
+from msgspec.structs import replace
 
 from trueup.model import limits
 from trueup.model.guests import ResourceRow
@@ -34,16 +36,20 @@ def due(
     is read in any case.
     """
     suspicious = {vmid for vmid, row in rows.items() if vmid not in known or _differs(known[vmid], row, now)}
-    quiet = sorted(rows.keys() - suspicious, key=lambda vmid: (known[vmid].at, vmid))
+    quiet = [vmid for vmid in rows if vmid not in suspicious]
     share = 2 * len(quiet) * since_last_s / bound_s
     turn = max(limits.REREAD_LEAST, int(share) + 1)
-    old = {vmid for vmid in quiet[turn:] if now - known[vmid].at + since_last_s > bound_s}
-    return suspicious | set(quiet[:turn]) | old
+    longest_ago = nsmallest(turn, quiet, key=lambda vmid: (known[vmid].at, vmid))
+    old = {vmid for vmid in quiet if now - known[vmid].at + since_last_s > bound_s}
+    return suspicious | old | set(longest_ago)
 
 
 def _differs(before: Remembered, row: ResourceRow, now: float) -> bool:
     """Whether the lists hint at a change: any value, a lock (its holder writes the config), or a restart in between."""
-    if row.lock or msgspec.structs.replace(row, uptime_s=0) != msgspec.structs.replace(before.row, uptime_s=0):
+    if row.lock:
+        return True
+    same_uptime = row if row.uptime_s == before.row.uptime_s else replace(row, uptime_s=before.row.uptime_s)
+    if same_uptime != before.row:
         return True
     up_s = before.row.uptime_s + (now - before.at) if before.row.uptime_s else 0.0
     return row.uptime_s + limits.LISTS_LAG_S < up_s

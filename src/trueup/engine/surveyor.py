@@ -6,6 +6,7 @@ import msgspec
 
 from trueup.core import planner
 from trueup.core.plan_context import Context, why_closed, why_pending
+from trueup.core.plan_memo import Memo
 from trueup.engine.memory import Memory
 from trueup.engine.observer import Observer, World
 from trueup.model import limits
@@ -41,6 +42,7 @@ class Surveyor:
         self._installation = installation
         self._observer = Observer(pve)
         self._memory = memory
+        self._plans = Memo() if memory is not None else None
         self._shared_at = 0.0
         self._shared_known: frozenset[str] | None = None
 
@@ -57,7 +59,7 @@ class Surveyor:
             for vmid in world.guests.keys() - world.kept:
                 self._memory.saw(world.rows[vmid], world.guests[vmid], began)
         context = await self._context(world, adopted, shutdown_failed)
-        return Survey(world=world, context=context, plan=planner.plan(desired, world.guests, context))
+        return Survey(world=world, context=context, plan=planner.plan(desired, world.guests, context, self._plans))
 
     async def one(self, want: Desired) -> Observed | None:
         """Look at one guest, wherever it is now; None if it is nowhere. Raises ReadFailed."""

@@ -1,0 +1,91 @@
+"""A plan with a memo of the plans before it is the plan without one, whatever has changed in between."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.core.planning import NODES, clone, context, mark, seen, template, want
+from trueup.core import planner
+from trueup.core.plan_context import Context
+from trueup.core.plan_memo import Memo
+from trueup.model.guests import Backup, BackupPolicy, Desired, Observed, Power, Snapshot, SnapshotPolicy
+from trueup.model.ids import NodeName, Vmid
+from trueup.model.plan import Bucket
+
+HOUR_MS = 3_600_000
+NOW_MS = 1_795_867_200_000
+
+FIELDS: dict[str, dict[str, list[Any]]] = {
+    "want": {
+        "config": [{"cores": "2"}, {"cores": "4"}, {"cores": "2", "protection": "1"}],
+        "power": [Power.RUNNING, Power.STOPPED],
+        "restart": ["02:00-04:00 UTC", "never", "allowed", "12:00-23:00 UTC"],
+        "after": [(), ("g-103",)],
+        "snapshots": [None, SnapshotPolicy(schedule="hourly", keep=2)],
+        "backups": [None, BackupPolicy(storage="local", schedule="hourly", keep=1)],
+        "template": [False, True],
+        "pool": ["", "web"],
+        "node": [NodeName("pve1"), NodeName("pve2")],
+    },
+    "seen": {
+        "config": [{"cores": "2"}, {"cores": "4"}, {"cores": "2", "protection": "1"}],
+        "status": [Power.RUNNING, Power.STOPPED, Power.UNKNOWN],
+        "lock": ["", "backup"],
+        "marker": [mark(101), None, mark(101, installation="other")],
+        "pending": [("cores",), ()],
+        "snapshots": [None, {}, {"auto": Snapshot(name="auto", taken_s=NOW_MS // 1000 - 60)}],
+        "backups": [None, (), (Backup(volume="local:b", vmid=Vmid(101), made_s=1),)],
+        "ha": ["", "error"],
+    },
+    "context": {
+        "now_ms": [NOW_MS + hours * HOUR_MS for hours in (0, 1, 5, 9, 14, 20)],
+        "adopted": [{}, {Vmid(101): "uid-101"}, {Vmid(101): "another"}],
+        "closed": [{}, {Vmid(101): "in flight"}, {Vmid(102): "in flight"}],
+        "unread": [{}, {Vmid(101): "moved"}],
+        "paused": [frozenset(), frozenset({"g-101"}), frozenset({"*"})],
+        "quorate": [True, False],
+        "nodes": [NODES, {NodeName("pve1"): False, NodeName("pve2"): True}],
+        "shutdown_failed": [frozenset(), frozenset({Vmid(101)})],
+        "fenced": [frozenset(), frozenset({Vmid(101)})],
+        "installation": ["lab-1", "other"],
+        "shared": [None, frozenset(), frozenset({"local-lvm"})],
+    },
+    "there": {"101": [True, False], "103": [True, False], "declared": [True, False]},
+}
+changes = st.sampled_from(
+    [(part, key, value) for part, fields in FIELDS.items() for key, values in fields.items() for value in values]
+)
+
+
+def world(now: dict[str, dict[str, Any]]) -> tuple[list[Desired], dict[Vmid, Observed], Context]:
+    desired = [want(101, **now["want"]), want(103)] + ([clone(102)] if now["there"]["declared"] else [])
+    guests = [template()] + [seen(103)] * now["there"]["103"] + [seen(101, **now["seen"])] * now["there"]["101"]
+    return desired, {guest.vmid: guest for guest in guests}, context(**now["context"])
+
+
+@settings(max_examples=400)
+@given(st.lists(changes, max_size=4), st.lists(changes, min_size=1, max_size=5))
+def test_a_plan_with_a_memo_is_the_plan_without_one(first: list[Any], later: list[Any]) -> None:
+    """A world to begin with that is as declared, but for a restart in its window; then one thing changes after the other."""
+    memo = Memo()
+    now: dict[str, dict[str, Any]] = {
+        part: {key: values[0] for key, values in fields.items()} for part, fields in FIELDS.items()
+    }
+    for part, key, value in first:
+        now[part][key] = value
+    for part, key, value in [("there", "101", now["there"]["101"]), *later]:
+        now[part][key] = value
+        assert planner.plan(*world(now), memo) == planner.plan(*world(now))
+
+
+def test_what_is_as_declared_is_not_planned_again() -> None:
+    desired, observed = [want(101), want(102)], {Vmid(vmid): seen(vmid) for vmid in (101, 102)}
+    memo, first, later = Memo(), context(now_ms=NOW_MS), context(now_ms=NOW_MS + HOUR_MS)
+    plan = planner.plan(desired, observed, first, memo)
+    assert {guest.bucket for guest in plan.guests} == {Bucket.UNCHANGED}
+    again = planner.plan(desired, observed, later, memo)
+    assert all(one is other for one, other in zip(plan.guests, again.guests, strict=True))
+    changed = planner.plan(desired, {**observed, Vmid(102): seen(102, status=Power.STOPPED)}, later, memo)
+    assert changed.guests[0] is plan.guests[0]
+    assert changed.guests[1].bucket is Bucket.POWER
