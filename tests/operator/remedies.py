@@ -8,9 +8,15 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from trueup.model.notes import What
+
 SOURCE = Path(__file__).parents[2] / "src" / "trueup"
 COMPLAINTS = {"wrong", "_wrong", "tell", "_tell", "_fits"}
 """Functions whose last argument is a remedy."""
+
+
+NEWS = {f"What.{what.name}" for what in What}
+"""A `tell` that begins with one of these is the engine's news, not a complaint."""
 
 
 def remedies() -> dict[str, list[str]]:
@@ -46,7 +52,7 @@ def _places(tree: ast.Module) -> Iterator[ast.expr]:
                 yield value
         if isinstance(node, ast.Call) and len(node.args) > 1:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in COMPLAINTS:
+            if called in COMPLAINTS and ast.unparse(node.args[0]) not in NEWS:
                 yield node.args[-1]
 
 
