@@ -129,9 +129,9 @@ def test_wrong_methods_and_heads(client: Client) -> None:
     assert client.get("/v1/requests/nothing/approvals").problem()["status"] == 405
 
 
-def test_a_closed_gate_says_so(client: Client) -> None:
-    closed = client.ask("POST", "/v1/requests", body=b"{}").problem()
-    assert (closed["status"], closed["type"]) == (503, "urn:trueup:problem:gate-closed")
+def test_what_is_no_request_is_refused(client: Client) -> None:
+    refused = client.ask("POST", "/v1/requests", body=b"{}").problem()
+    assert (refused["status"], refused["type"]) == (400, "urn:trueup:problem:refused")
     assert client.ask("POST", "/v1/requests/none/approvals", body=b"{}").problem()["status"] in {404, 503}
 
 

@@ -108,7 +108,7 @@ def test_nothing_is_posted_without_the_pages_token(client: Client, person: Clien
         assert person.post("/logout", {"csrf": good}, **{"Sec-Fetch-Site": site}).status == 403
     assert person.ask("POST", "/v1/requests", body=b"{}").problem()["status"] == 403
     api = person.ask("POST", "/v1/requests", body=b"{}", headers={"X-CSRF-Token": good})
-    assert api.problem()["status"] == 503  # past the doors; the gate is closed
+    assert api.problem()["status"] == 400  # past the doors; the gate says what is wrong
     assert person.page("/").status == 200
 
     stranger = client.browser()

@@ -107,6 +107,20 @@ def _schemas() -> dict[str, Json]:
                 "guests": _list("Guest"),
                 "in_flight": _list("Op"),
                 "unresolved": _list("Op"),
+                "pending": {
+                    "type": "array",
+                    "items": _object(
+                        {
+                            "request_id": _TEXT,
+                            "kind": _TEXT,
+                            "vmid": _VMID,
+                            "requested_by": _TEXT,
+                            "missing": _MAYBE_TEXT,
+                            "approve_by": _MAYBE_INSTANT,
+                        },
+                        "A request that waits for signatures.",
+                    ),
+                },
                 "leader": {
                     "anyOf": [_object({"epoch": _WHOLE, "holder": _TEXT, "alive": _FLAG}), {"type": "null"}],
                 },
@@ -133,6 +147,7 @@ def _schemas() -> dict[str, Json]:
         ),
         "Request": _request(),
         "Requests": _object({"requests": _list("Request")}),
+        "Envelope": _envelope(),
         "Delivery": _object(_DELIVERY, "What the gate says to a delivery; `trueup submit --json` prints the same."),
         "Alive": _object({"alive": _FLAG, "phase": _one_of(list(Phase))}),
         "Ready": _object({"ready": _FLAG, "phase": _one_of(list(Phase)), "epoch": _MAYBE_WHOLE}),
@@ -148,6 +163,28 @@ _DELIVERY: Final[Mapping[str, Json]] = {
     "missing": _MAYBE_TEXT,
     "reason": _MAYBE_TEXT,
 }
+
+
+def _envelope() -> Json:
+    """An envelope takes no other key: nothing in it is left unread."""
+    base64: dict[str, Json] = {"type": "string", "pattern": "^([A-Za-z0-9+/]{4})+$", "maxLength": 4096}
+    text: Json = {"type": "string", "pattern": "^[0-9a-f]{0,64}$"}
+    signature = {
+        "type": "object",
+        "required": ["keyid", "sig"],
+        "additionalProperties": False,
+        "properties": {"keyid": text, "sig": base64, "form": _one_of(list(Form))},
+    }
+    return {
+        "type": "object",
+        "required": ["payloadType", "payload", "signatures"],
+        "additionalProperties": False,
+        "properties": {
+            "payloadType": _one_of(PAYLOAD_TYPES),
+            "payload": {**base64, "maxLength": limits.REQUEST_MAX_BYTES // 2},
+            "signatures": {"type": "array", "items": signature, "maxItems": limits.SIGNATURES_MAX},
+        },
+    }
 
 
 def _problem() -> Json:
@@ -313,7 +350,7 @@ def _deliver(summary: str, parameters: Sequence[Json] = ()) -> dict[str, Json]:
         "description": f"A DSSE envelope; its payload type is one of {', '.join(PAYLOAD_TYPES)}. At most "
         f"{limits.REQUEST_MAX_BYTES} bytes.",
         "required": True,
-        "content": {_JSON: {"schema": {"type": "object"}}},
+        "content": {_JSON: {"schema": _ref("Envelope")}},
     }
     good = {
         "200": _json_answer("The same was delivered before; nothing was done again.", "Delivery"),
