@@ -19,10 +19,12 @@ from trueup.adapters.file_names import shown
 from trueup.adapters.manifests import refuse_emptied
 from trueup.adapters.pve_http import Login
 from trueup.adapters.pve_setup import Inspector, Right
-from trueup.edges import incarnation
+from trueup.core import gate_sense
+from trueup.core.gate_rules import Files
+from trueup.edges import incarnation, statements
 from trueup.edges.parts import Credential, Parts
 from trueup.model import limits
-from trueup.model.errors import BadInput, ReadFailed, TrueupError
+from trueup.model.errors import BadInput, ManyProblems, ReadFailed, TrueupError
 from trueup.model.ids import NodeName
 from trueup.model.settings import Settings, StoreSettings
 from trueup.ports import Pve
@@ -70,7 +72,7 @@ async def examine(parts: Parts, settings: Settings) -> tuple[Finding, ...]:
     found = [Finding(check="settings", mark=Mark.WARNING, what=text) for text in settings.warnings]
     found += _store(parts, settings)
     found += await _manifests(parts, settings)
-    found += _gate(settings)
+    found += _gate(settings, parts.clock().now_ms())
     warned: list[str] = []
     try:
         credential = incarnation.credential(settings, warned.append)
@@ -179,13 +181,30 @@ async def _manifests(parts: Parts, settings: Settings) -> list[Finding]:
     return [_ok("manifests", f"{len(manifests.guests)} guests in {len(manifests.files)} files")]
 
 
-def _gate(settings: Settings) -> Iterator[Finding]:
-    for name, path in (("keyring", settings.gate.keyring), ("policy", settings.gate.policy)):
-        if path.exists():
-            yield _ok("gate", f"the {name} is {shown(path)}")
-        else:
+def _gate(settings: Settings, now_ms: int) -> Iterator[Finding]:
+    """Keyring and policy: whether they can be read, and whether there are people who can satisfy each rule."""
+    gate = settings.gate
+    for name, path in (("keyring", gate.keyring), ("policy", gate.policy)):
+        if not path.exists():
             what = f"there is no {name} at {shown(path)}: the gate is closed, nothing that needs signatures can be done"
             yield Finding(check="gate", mark=Mark.OK, what=what)
+    try:
+        keyring, policy = statements.keyring_of(gate.keyring), statements.policy_of(gate.policy)
+    except BadInput as error:
+        problems = error.problems if isinstance(error, ManyProblems) else (error,)
+        yield from (_bad("gate", problem) for problem in problems)
+        return
+    if keyring is None or policy is None:
+        return
+    if not keyring.people and not policy.rules:
+        yield _ok("gate", "nobody may sign anything yet: `trueup keys new` and rules in the policy change that")
+        return
+    found = gate_sense.findings(Files(keyring=keyring, policy=policy), now_ms)
+    for what in found:
+        remedy = "change the keyring or the policy, then `trueup keys check`"
+        yield Finding(check="gate", mark=Mark.WARNING, what=what, remedy=remedy)
+    if not found:
+        yield _ok("gate", f"keyring and policy are in order: {len(keyring.people)} people, {len(policy.rules)} rules")
 
 
 # --- PVE --------------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def list_(parts: Parts, config: Path, *, state: str | None, vmid: int | None, li
 
     views, pending = run_async(read())
     if as_json:
-        print_json({"ops": shapes.ops(views), "pending": [asked_for.as_json(one) for one in pending]})
+        print_json({"ops": shapes.ops(views)})
         return 0
     for line in (*asked_for.table(pending), *table(views)):
         click.echo(line)

@@ -1,5 +1,6 @@
 """`trueup policy`: what keyring and policy say of a request, before anybody hands it in. Reads only."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from trueup.core.gate_checks import Allowed, Ask
 from trueup.core.gate_rules import Facts, Files
 from trueup.edges import incarnation, statements
 from trueup.edges.cli.options import HELP, config_option, json_option
-from trueup.edges.cli.output import iso, local, print_json, run_async, warn
+from trueup.edges.cli.output import Json, iso, local, print_json, run_async, warn
 from trueup.edges.parts import Parts
 from trueup.edges.statements import Draft
 from trueup.engine.observer import Observer
@@ -24,6 +25,18 @@ from trueup.model.ops import OpView
 from trueup.model.settings import Settings
 
 _NOBODY = "nobody"
+_NOTHING: Mapping[str, Json] = {
+    "allowed": False,
+    "rule": None,
+    "people": None,
+    "roles": [],
+    "counted": [],
+    "missing": None,
+    "not_before": None,
+    "refusal": None,
+    "reason": None,
+}
+"""All keys of the answer."""
 
 
 @click.group(context_settings=HELP)
@@ -51,7 +64,7 @@ def test(parts: Parts, config: Path, file: Path, *, as_json: bool) -> int:
         allowed = run_async(_ask(parts, settings, files, found, asked))
     except GateRefused as no:
         if as_json:
-            print_json({"allowed": False, "refusal": no.refusal.value, "reason": str(no)})
+            print_json({**_NOTHING, "refusal": no.refusal.value, "reason": str(no)})
         else:
             click.echo(f"{click.style('refused', fg='red', bold=True)} [{no.refusal.value}]: {no}")
         return 1
@@ -65,6 +78,7 @@ def _show(files: Files, allowed: Allowed, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
+                **_NOTHING,
                 "allowed": True,
                 "rule": ruling.rule,
                 "people": ruling.people,
@@ -72,8 +86,6 @@ def _show(files: Files, allowed: Allowed, *, as_json: bool) -> None:
                 "counted": list(ruling.counted),
                 "missing": ruling.missing or None,
                 "not_before": iso(allowed.run_from_ms),
-                "refusal": None,
-                "reason": None,
             }
         )
         return

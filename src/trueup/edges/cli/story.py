@@ -233,7 +233,9 @@ def _unknown(view: OpView) -> tuple[str, ...]:
 
 def _to_do(view: OpView, evidence: Mapping[str, str], *, agent_lives: bool) -> tuple[str, ...]:
     if view.state is OpState.ACCEPTED:
-        return ("Nothing: the agent carries it out.",)
+        if agent_lives:
+            return ("Nothing: whoever holds the journal carries it out.",)
+        return ("Run `trueup apply`, or start the agent: nobody is there now to carry it out.",)
     if view.unresolved is not None:
         again = "It is looked at again on every pass" if agent_lives else "`trueup recover` looks at it again"
         half = _half_made(view, evidence)
@@ -242,7 +244,8 @@ def _to_do(view: OpView, evidence: Mapping[str, str], *, agent_lives: bool) -> t
         if agent_lives:
             return ("Nothing: whoever holds the journal is at work on it.",)
         return ("Run `trueup recover`: nobody is at work on it now, and recovery finds out how it ended.",)
-    done = [words.TO_DO[view.reason]] if view.reason else []
+    table = words.TO_DO_SIGNED if view.intent.one_shot and view.state is OpState.FAILED else words.TO_DO
+    done = [table.get(view.reason, words.TO_DO[view.reason])] if view.reason else []
     if view.state is OpState.FAILED and view.upid:
         node = view.upid.split(":")[1]
         done.append(f"The task's log: pvesh get /nodes/{node}/tasks/{view.upid}/log")

@@ -96,3 +96,21 @@ TO_DO: Final[Mapping[Reason, str]] = {
     Reason.FENCE_IMPOSSIBLE: "Make the guest writable: is its node up and quorate, and does it still carry our marker?",
     Reason.LOCK_HELD: "Let whoever holds the lock finish (a backup, a migration).",
 }
+
+_ANEW: Final = "Nothing plans it anew: if it is still wanted, make a new request and have it signed."
+
+TO_DO_SIGNED: Final[Mapping[Reason, str]] = {
+    Reason.REFUSED: f"Read why, and mend it. {_ANEW}",
+    Reason.TASK_ERROR: f"Read the task's log, mend what it says, and look at what is left over. {_ANEW}",
+    Reason.NOT_STARTED: _ANEW,
+    Reason.PRESUMED_NOT_STARTED: "It is watched for a day, and if it shows up after all, an alarm says so. " + _ANEW,
+    Reason.KILLED: "Find out who killed the task (a reboot, the OOM killer, a person), and look at what is left over. "
+    + _ANEW,
+    Reason.EXPIRED: _ANEW,
+    Reason.VETOED: "Ask whoever vetoed it. " + _ANEW,
+    Reason.NOT_AS_SIGNED: "Look at the guest: it is not what people signed for. " + _ANEW,
+    Reason.SUPERSEDED: _NOTHING,
+    Reason.OBSERVED: "Look at what is left over. " + _ANEW,
+    Reason.RESOLVED_BY_OPERATOR: _ANEW,
+}
+"""What is to be done about a signed operation that failed; no pass plans one again."""
