@@ -68,8 +68,17 @@ floors: setup ## who may import whom, and no file above 500 lines
 quick: setup ## the tests of the pure floors only
 	@dirs=$$(ls -d tests/model tests/core 2>/dev/null); test -z "$$dirs" || $(BIN)/python -m pytest -q -n $(WORKERS) $$dirs
 
-bench: setup ## the benchmarks: a table and a line of JSON each
-	@for b in benchmarks/*.py; do $(BIN)/python $$b || exit 1; done
+bench: setup bench-peers ## the benchmarks, quick; FULL=1 for all of them, ROWS= for some (see benchmarks/README.md)
+	@$(BIN)/python -m benchmarks.run $(if $(FULL),--full) $(ROWS)
+
+bench-peers: .cache/bench-venv/.installed
+
+# Other people's tools, apart from ours. What cannot be had is missing from the table, visibly, and stops nothing.
+.cache/bench-venv/.installed: benchmarks/peers/requirements.txt
+	@echo "installing what trueup is measured against into .cache/bench-venv"
+	@{ $(BIN)/python -m venv .cache/bench-venv && \
+		.cache/bench-venv/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@; } || \
+		echo "it could not be installed: rows with these peers will say so" >&2
 
 deb: ## build the Debian package into dist/, for the Python of this host's Debian or Ubuntu
 	@PYTHON=$(or $(wildcard /usr/bin/python3),$(PYTHON)) deploy/debian/build.sh

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, Self
 
 import aiohttp
@@ -127,6 +128,40 @@ def without_rolling_reads() -> Generator[None]:
         yield
     finally:
         limits.REREAD_LEAST, reread.due.__defaults__ = least, defaults  # type: ignore[misc]
+
+
+def copy_of(journal: Path) -> Path:
+    """A fresh copy of a closed journal, beside it; the last copy is removed."""
+    path = journal.with_name("copy.db")
+    for old in path.parent.glob("copy.db*"):
+        old.unlink()
+    copyfile(journal, path)
+    return path
+
+
+def write_lab(folder: Path, stand_in: StandIn) -> None:
+    """Settings as a person would write them."""
+    (folder / "manifests").mkdir(parents=True)
+    secret = folder / "token.secret"
+    secret.touch(mode=0o600)
+    secret.write_text(fleet.SECRET)
+    (folder / "trueup.toml").write_text(
+        f'[cluster]\nname = "bench"\nendpoints = ["{stand_in.url}"]\ntoken_id = "{TOKEN}"\n'
+        f'token_secret_file = "token.secret"\nca_file = "{stand_in.ca_file}"\n'
+        '[store]\nurl = "sqlite:state/journal.db"\n[http]\nlisten = "127.0.0.1:0"\n'
+    )
+
+
+def trueup(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command there, to its end."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("trueup")), *command],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def rss_mb(pid: int | str) -> float:

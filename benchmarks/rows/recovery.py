@@ -9,7 +9,6 @@ for the status of each task.
 import asyncio
 import sqlite3
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 import aiohttp
@@ -90,16 +89,9 @@ class _Turn:
         self.cpu_s: list[float] = []
         self.stand_in_cpu_s: list[float] = []
 
-    def _copy(self) -> Path:
-        path = self._source.with_name("turn.db")
-        for old in path.parent.glob("turn.db*"):
-            old.unlink()
-        copyfile(self._source, path)
-        return path
-
     async def ours(self) -> float:
         """From the open journal to the last verdict on disk; opening, which verifies the chain, is told apart."""
-        path = self._copy()
+        path = stage.copy_of(self._source)
         await self._stand_in.set()
         async with stage.client(self._stand_in) as pve:
             with Stopwatch() as opening:
@@ -119,7 +111,7 @@ class _Turn:
 
     async def bare(self) -> float:
         """What a script would do that has nothing to lose."""
-        path = self._copy()
+        path = stage.copy_of(self._source)
         self.pages = 0
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
@@ -162,7 +154,7 @@ class _Turn:
 
     async def one_by_one(self) -> float:
         """The same recovery by a status call for each operation, through the same client."""
-        path = self._copy()
+        path = stage.copy_of(self._source)
         async with stage.client(self._stand_in) as pve:
             journal = sqlite.open_journal(path)
             agent = await stage.begun(journal, pve)
