@@ -240,9 +240,11 @@ async def run(
             for doubt in doubts:
                 deck.tell(What.ALARM, f"nothing is changed: {doubt} (look, then `trueup journal acknowledge`)")
         except (ReadFailed, BadInput) as error:
-            if own_token and isinstance(error, ReadFailed) and error.status == HTTPStatus.UNAUTHORIZED:
+            refused = isinstance(error, ReadFailed) and error.status == HTTPStatus.UNAUTHORIZED
+            if own_token and refused:
                 raise
-            deck.tell(What.ALARM, f"this pass was not made: {error}")
+            again = "; a new secret is taken over by a restart" if refused else ""
+            deck.tell(What.ALARM, f"this pass was not made: {error}{again}")
             wait_s = min(wait_s, limits.AGAIN_S)
         await reconciler.idle(wait_s)
     await reconciler.tend()
