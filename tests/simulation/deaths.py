@@ -6,6 +6,8 @@ one of any of its ports raises `Died`, because Python would still run `finally` 
 
 import asyncio
 import inspect
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,29 @@ class AtWrite:
     @staticmethod
     def counts(name: str) -> bool:
         return name.startswith(("POST", "PUT", "DELETE", "journal.append"))
+
+
+def turning_points(passed: Sequence[str], begin: int = 0) -> list[int]:
+    """The numbers of the points from `begin` on at which a death differs from one at the point before.
+
+    Those are the points around writes, and of the waits between two of them the first, the middle one and the last; a
+    death at a read is one at whatever comes next. With TRUEUP_EVERY_POINT set, all points.
+    """
+    if os.environ.get("TRUEUP_EVERY_POINT"):
+        return list(range(begin, len(passed)))
+    found: list[int] = []
+    waits: list[int] = []
+    for number in range(begin, len(passed)):
+        if AtWrite.counts(passed[number]):
+            found += [*_few(waits), number]
+            waits = []
+        elif passed[number].startswith("clock.sleep"):
+            waits.append(number)
+    return [*found, *_few(waits)]
+
+
+def _few(waits: Sequence[int]) -> list[int]:
+    return sorted({waits[0], waits[len(waits) // 2], waits[-1]}) if waits else []
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation import invariants
+from tests.simulation.deaths import turning_points
 from tests.simulation.examples import EXAMPLES, SIGNED
 from tests.simulation.harness import Run, Scenario, simulate
 from tests.simulation.stories import ops
@@ -57,7 +58,7 @@ def test_it_is_carried_out(kind: Kind, story: Scenario) -> None:
 
 @pytest.mark.parametrize(("kind", "story"), EVERY)
 def test_it_ends_rightly_after_a_death_at_every_point(kind: Kind, story: Scenario) -> None:
-    for point in range(late(story), len(simulate(story).lives[0].mortality.passed)):
+    for point in turning_points(simulate(story).lives[0].mortality.passed, late(story)):
         run = simulate(story, point)
         if unresolved(run, kind) == {Reason.UNKNOWABLE}:
             invariants.check(run)  # it was signed, has no task and never leaves another trace: people have to look
@@ -68,7 +69,7 @@ def test_it_ends_rightly_after_a_death_at_every_point(kind: Kind, story: Scenari
 @pytest.mark.parametrize(("kind", "story"), EVERY)
 def test_it_ends_rightly_after_a_death_and_lost_answers(kind: Kind, story: Scenario) -> None:
     story = replace(story, faults=LOST)
-    for point in range(late(story), len(simulate(story).lives[0].mortality.passed), SAMPLE):
+    for point in turning_points(simulate(story).lives[0].mortality.passed, late(story))[::SAMPLE]:
         run = simulate(story, point)
         if unresolved(run, kind):
             # Nothing but time speaks for such a kind: after two accidents it may honestly stay open.
