@@ -111,7 +111,8 @@ def _recovery_came_first(run: Run) -> None:
         known = {unquote(op.intent.path) for op in run.ops if op.epoch < life.epoch}
         during = run.mutations[life.mutations_before : life.mutations_recovered]
         # What a dead incarnation had sent may arrive in the meantime: those are operations of before.
-        ours = [row for row in during if not _is_fence(row) and not _is_guard(row)]
+        agents = [row for row in during if str(row["user"]).startswith("agent@")]
+        ours = [row for row in agents if not _is_fence(row) and not _is_guard(row)]
         require(all(row["path"] in known for row in ours), Lost, "a mutation before recovery ended", run)
 
 

@@ -83,6 +83,9 @@ class OneShots:
             return NotNow(why="there is no gate to ask once more (no keyring and policy)")
         if await self._deck.journal.doubts():
             return NotNow(why="the journal may not know all that was done (`trueup journal acknowledge`)")
+        for other in await self._deck.journal.in_flight():
+            if other.intent.vmid == accepted.intent.vmid:  # it may have been left open by an earlier incarnation
+                return NotNow(why=f"operation {other.op_id} on this guest is still open (`trueup ops show`)")
         if await self._deck.journal.paused() & {"*", accepted.intent.name}:
             return NotNow(why="it is paused (`trueup resume`)")
         return None
