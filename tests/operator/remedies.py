@@ -8,15 +8,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from trueup.model.notes import What
-
 SOURCE = Path(__file__).parents[2] / "src" / "trueup"
-COMPLAINTS = {"wrong", "_wrong", "tell", "_tell", "_fits"}
-"""Functions whose last argument is a remedy."""
-
-
-NEWS = {f"What.{what.name}" for what in What}
-"""A `tell` that begins with one of these is the engine's news, not a complaint."""
+COMPLAINTS = {"wrong": 2, "_wrong": 2, "tell": 3, "_tell": 3, "_fits": 2}
+"""Functions whose last argument is a remedy, if there are so many: with fewer, `tell` is the engine's news."""
 
 
 def remedies() -> dict[str, list[str]]:
@@ -52,7 +46,7 @@ def _places(tree: ast.Module) -> Iterator[ast.expr]:
                 yield value
         if isinstance(node, ast.Call) and len(node.args) > 1:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in COMPLAINTS and ast.unparse(node.args[0]) not in NEWS:
+            if called in COMPLAINTS and len(node.args) >= COMPLAINTS[called]:
                 yield node.args[-1]
 
 

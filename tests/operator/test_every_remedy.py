@@ -28,6 +28,8 @@ FOLLOWED_THERE = {
     "`trueup journal rebuild`": "test_journal_upkeep.py::",
     "as root on a node: {}; then run it again, it goes on from there":
         "test_keeper_setup.py::test_each_line_that_the_setup_shows_does_the_same_on_a_node",
+    'write token_id = "{}!looking" into [cluster], then `trueup doctor --setup --keeper`':
+        "test_keeper_setup.py::test_the_keeper_is_never_given_the_agents_rights",
     "`chronyc tracking` on {} and here says which one is wrong": "test_host_remedies.py::test_clocks",
     "bring nodes back; `pvecm status` on a node": "test_host_remedies.py::test_quorum",
     "chmod 600 {}": "test_host_remedies.py::test_a_journal_that_others_may_read",

@@ -114,3 +114,17 @@ def test_each_line_that_the_setup_shows_does_the_same_on_a_node(kept: Stage) -> 
 def test_no_right_is_asked_for_twice() -> None:
     wanted = [(right.path, name) for right in pve_setup.rights_for(pools=True) for name in right.privileges]
     assert len(wanted) == len(set(wanted))
+
+
+def test_the_keeper_is_never_given_the_agents_rights(kept: Stage) -> None:
+    """With the keeper's token alone, nobody is told to make it as powerful in itself: another token is for looking."""
+    kept.manifest(guest("db-1", 102))
+    kept.settings(('\ntoken_id = "trueup@pve!looking"', ""))
+    done = kept.run(*SETUP, "--keeper")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "pveum" not in done.stdout
+    found = re.search(r'write (token_id = "trueup@pve!looking") into \[cluster\], then `trueup ([^`]+)`', done.stdout)
+    assert found
+    kept.settings(('prefix = "agent-a-"}', f'prefix = "agent-a-"}}\n{found[1]}'))
+    assert kept.run(*found[2].split(), *SETUP[2:]).returncode == 0
+    assert all(mark == "ok" for mark, _, _ in findings(kept, 0)["rights"])

@@ -86,7 +86,10 @@ async def examine(parts: Parts, settings: Settings) -> tuple[Finding, ...]:
         found += answers
         if all(finding.mark is Mark.PROBLEM for finding in answers if finding.check == "endpoint"):
             return tuple(found)
-        found += await _rights(inspector, credential, rights_wanted(parts, settings))
+        if settings.cluster.token_id is None:
+            found.append(_only_a_keeper(settings))
+        else:
+            found += await _rights(inspector, credential, rights_wanted(parts, settings))
     found += await _cluster(parts, settings, credential)
     found += await _keeper(parts, settings)
     return tuple(found)
@@ -306,6 +309,14 @@ async def _rights(inspector: Inspector, who: Credential, rights: tuple[Right, ..
             for name in shallow
         ]
     return found
+
+
+def _only_a_keeper(settings: Settings) -> Finding:
+    """The keeper's token shall not have the agent's rights, so nothing here can say whether the agent's tokens have."""
+    user = settings.cluster.keeper.user if settings.cluster.keeper else ""
+    what = "the keeper's is the only token: it sees no guests, so `plan` and `status` see none, and no right is checked"
+    remedy = f'write token_id = "{user}!looking" into [cluster], then `trueup doctor --setup --keeper`'
+    return Finding(check="rights", mark=Mark.WARNING, what=what, remedy=remedy)
 
 
 def _missing(name: str, right: Right, who: Credential) -> str:
