@@ -1,11 +1,13 @@
 """An older journal that is brought back is noticed at the start, and nothing is changed until somebody has looked."""
 
+import asyncio
 import shutil
 import time
 from dataclasses import replace
 
 from tests.cli.stage import Stage, guest, several
 from tests.operator.living import Agent, living
+from tests.simulation.deaths import AfterSeconds
 from tests.simulation.harness import Life, Run, simulate
 from tests.simulation.scenarios import EMPTY_VM
 from trueup.engine import agent as agents
@@ -109,13 +111,17 @@ def _description(stage: Stage, vmid: int) -> str:
 # --- incarnation tokens -----------------------------------------------------------------------------------------------
 
 LATER = "agent@pve!sim-9"
+END_S = 1e6
+"""Later than anything here: the incarnation ends when it says so."""
 
 
 def keeping(*, acknowledge: bool) -> Run:
     async def body(agent: Incarnation, life: Life) -> None:
-        if acknowledge:
-            await agent.deck.record("", Acknowledged(by="somebody"))
         life.report = await agent.recover()
+        if acknowledge and agent.deck.epoch == 1:
+            await agent.deck.record("", Acknowledged(by="somebody"))
+            life.mortality.kill()  # and the next incarnation starts
+            await asyncio.sleep(1)
         async with agent.reconciler() as reconciler:
 
             def pace() -> agents.Pace:
@@ -130,7 +136,8 @@ def keeping(*, acknowledge: bool) -> Run:
         {"id": "root@pam!keeper", "secret": "00000000-0000-0000-0000-000000000002"},
         {"id": LATER, "secret": "00000000-0000-0000-0000-000000000003"},
     ]
-    return simulate(replace(EMPTY_VM, keeper=True, body=body, spec={**EMPTY_VM.spec, "tokens": tokens}))
+    deaths = [AfterSeconds(END_S)] if acknowledge else []
+    return simulate(replace(EMPTY_VM, keeper=True, body=body, spec={**EMPTY_VM.spec, "tokens": tokens}), *deaths)
 
 
 def test_a_token_of_a_later_epoch_is_a_doubt_and_stays_until_somebody_has_looked() -> None:

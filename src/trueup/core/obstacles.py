@@ -44,7 +44,7 @@ def lock(seen: Observed) -> str:
         )
     what = _LOCKS.get(seen.lock, "something is at work, or was cut off")
     look = f"look with `pvenode task list --vmid {seen.vmid}` on {seen.node}"
-    then = f"`{tool} {'unmount' if seen.lock == 'mounted' else 'unlock'} {seen.vmid}` as root there"
+    then = f"`{tool} {'unmount' if (tool, seen.lock) == ('pct', 'mounted') else 'unlock'} {seen.vmid}` as root there"
     if seen.lock in HALF_MADE | {"destroyed"}:
         then += f", then `{tool} destroy {seen.vmid}`, since only half a guest is left"
     return f"locked by PVE ({seen.lock}): {what} ({look}; once nothing works on it any more: {then})"
