@@ -5,7 +5,7 @@ It hands the commands a value full of parts and imports each adapter inside the 
 """
 
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from trueup.adapters import pve_http
     from trueup.adapters.manifests import Manifests
     from trueup.adapters.pve_schema import Looked
-    from trueup.model.settings import ClusterSettings, Settings
+    from trueup.edges.parts import Notifier
+    from trueup.model.errors import BadInput
+    from trueup.model.settings import ClusterSettings, NotifySettings, Settings
     from trueup.ports import Clock, Entropy, Keeper, Pve
 
 
@@ -51,6 +53,8 @@ def parts() -> Parts:
         pve=_pve,
         keeper=_keeper,
         options=_options,
+        notifier=_notifier,
+        notify_problems=_notify_problems,
     )
 
 
@@ -119,6 +123,18 @@ async def _options(pve: "Pve", settings: "Settings") -> "Looked":
         return pve_schema.Looked()
     folder = settings.store.path.parent
     return await pve_schema.look_up(inner, folder / "schema" if folder.is_dir() else None)
+
+
+def _notifier(settings: "NotifySettings") -> "Notifier | None":
+    from trueup.adapters.notify import AppriseNotifier
+
+    return AppriseNotifier(settings.urls) if settings.urls else None
+
+
+def _notify_problems(settings: "NotifySettings") -> "Sequence[BadInput]":
+    from trueup.adapters import notify
+
+    return notify.problems(settings.urls)
 
 
 def _login(cluster: "ClusterSettings", who: Credential) -> "pve_http.Login":

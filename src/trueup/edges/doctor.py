@@ -21,7 +21,7 @@ from trueup.adapters.pve_http import Login
 from trueup.adapters.pve_setup import Inspector, Right
 from trueup.core import gate_sense
 from trueup.core.gate_rules import Files
-from trueup.edges import incarnation, statements
+from trueup.edges import incarnation, statements, topics
 from trueup.edges.parts import Credential, Parts
 from trueup.model import limits
 from trueup.model.errors import BadInput, ManyProblems, ReadFailed, TrueupError
@@ -50,12 +50,17 @@ class Mark(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One finding, with what to do about it."""
+    """One finding, with what to do about it. `topic` is its page, where that is not the one of its check."""
 
     check: str
     mark: Mark
     what: str
     remedy: str = ""
+    topic: str = ""
+
+    def page(self) -> str:
+        """The topic that `trueup explain` takes; '' where all is well."""
+        return "" if self.mark is Mark.OK else self.topic or topics.OF_CHECK[self.check]
 
 
 def _ok(check: str, what: str) -> Finding:
@@ -72,6 +77,7 @@ async def examine(parts: Parts, settings: Settings) -> tuple[Finding, ...]:
     found = [Finding(check="settings", mark=Mark.WARNING, what=text) for text in settings.warnings]
     found += _store(parts, settings)
     found += await _manifests(parts, settings)
+    found += _notify(parts, settings)
     found += _gate(settings, parts.clock().now_ms())
     warned: list[str] = []
     try:
@@ -126,7 +132,7 @@ def _store(parts: Parts, settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
         what = f"{free // 2**20} MiB are free on {folder}; a journal that cannot be written stops the agent"
-        yield Finding(check="store", mark=Mark.PROBLEM, what=what, remedy=f"free space on {folder}")
+        yield Finding(check="store", mark=Mark.PROBLEM, what=what, remedy=f"free space on {folder}", topic="disk-full")
     if not parts.journal_file.exists(store):
         yield _ok("store", f"there is no journal yet at {shown(store.path)}; the first apply makes it")
         return
@@ -144,13 +150,13 @@ def _database(parts: Parts, store: StoreSettings) -> Iterator[Finding]:
         there = parts.journal_file.exists(store)
         durability = parts.journal_file.durability(store)
     except TrueupError as error:
-        yield _bad("store", error)
+        yield msgspec.structs.replace(_bad("store", error), topic="database-lost")
         return
     if there:
         yield from _journal(parts, store, _DURABLE)
         return
     if durability:
-        yield Finding(check="store", mark=Mark.PROBLEM, what=durability, remedy=_DURABLE)
+        yield Finding(check="store", mark=Mark.PROBLEM, what=durability, remedy=_DURABLE, topic="database-lost")
     yield _ok("store", f"there is no journal yet in {store.shown}; the first apply makes it")
 
 
@@ -182,6 +188,19 @@ async def _manifests(parts: Parts, settings: Settings) -> list[Finding]:
         problems = getattr(error, "problems", (error,))
         return [_bad("manifests", problem) for problem in problems]
     return [_ok("manifests", f"{len(manifests.guests)} guests in {len(manifests.files)} files")]
+
+
+def _notify(parts: Parts, settings: Settings) -> Iterator[Finding]:
+    """Whether somebody hears of alarms."""
+    count = len(settings.notify.urls)
+    if not count:
+        yield _ok("notify", "nobody is told of alarms: [notify] urls is empty")
+        return
+    problems = parts.notify_problems(settings.notify)
+    for problem in problems:
+        yield _bad("notify", problem)
+    if not problems:
+        yield _ok("notify", f"all {count} of [notify] urls are understood")
 
 
 def _gate(settings: Settings, now_ms: int) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 Nothing is opened before it is asked for, so that `trueup --help` and the commands that only read pay for what they use.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from trueup.adapters.sqlite.copies import Copied, Salvage
     from trueup.adapters.sqlite.retention import Clerk, Pruning
     from trueup.edges.journals import StandingBy
+    from trueup.model.errors import BadInput
     from trueup.model.ids import TokenId
-    from trueup.model.settings import ClusterSettings, Secret, Settings, StoreSettings
+    from trueup.model.settings import ClusterSettings, NotifySettings, Secret, Settings, StoreSettings
     from trueup.ports import Clock, Entropy, Journal, JournalReader, Keeper, Pve
 
 
@@ -46,6 +47,14 @@ class JournalFile:
     durability: "Callable[[StoreSettings], str]"
     described: "Callable[[StoreSettings], str]"
     upkeep: "JournalUpkeep"
+
+
+class Notifier(Protocol):
+    """Who tells people. It never raises, and what it says has no secret in it."""
+
+    async def tell(self, title: str, text: str) -> tuple[str, ...]:
+        """Tell everybody; the answer names those that could not be told."""
+        ...
 
 
 class JournalUpkeep(Protocol):
@@ -80,7 +89,8 @@ class Parts:
     `close`. `reader` opens it beside its writer, `standing_by` for an agent that waits to lead (None where the journal
     knows no standbys); all raise what the adapter raises. `manifests` makes a loader that remembers
     files which did not change. `pve` and `keeper` connect, and are entered once PVE has answered. `options` asks the
-    cluster which options guests have there, and never raises.
+    cluster which options guests have there, and never raises. `notifier` is who tells people of alarms, None
+    for nobody; it raises BadInput where its library is missing. `notify_problems` says what is wrong with its settings.
     """
 
     settings: "Callable[[Path], Settings]"
@@ -94,3 +104,5 @@ class Parts:
     pve: "Callable[[Settings, Credential], AbstractAsyncContextManager[Pve]]"
     keeper: "Callable[[ClusterSettings, str, Credential], AbstractAsyncContextManager[Keeper]]"
     options: "Callable[[Pve, Settings], Awaitable[Looked]]"
+    notifier: "Callable[[NotifySettings], Notifier | None]"
+    notify_problems: "Callable[[NotifySettings], Sequence[BadInput]]"

@@ -463,3 +463,29 @@ GUEST_LOOK_KEPT_S: Final = 15.0
 
 VERIFY_KEPT_S: Final = 10.0
 """How long the result of a verification is shown again: reading a whole journal is work."""
+
+# --- Notifications ---------------------------------------------------------------------------------------------------
+
+NOTIFY_GATHER_S: Final = 3.0
+"""From the first piece of news to the message that tells it, so that a node's death is one message and not fifty."""
+
+NOTIFY_TIMEOUT_S: Final = 30.0
+"""For all services to take one message; then it is given up and said in the log."""
+
+NOTIFY_AT_END_S: Final = 5.0
+"""For the last message of an agent that ends: it does not wait longer for anybody."""
+
+NOTIFY_MESSAGES_MAX: Final = 12
+"""Messages in each `NOTIFY_PER_S`; what comes on top waits, and is told together."""
+
+NOTIFY_PER_S: Final = 3600.0
+"""See `NOTIFY_MESSAGES_MAX`."""
+
+NOTIFY_LINES_MAX: Final = 40
+"""Lines of one message, and lines that wait; of the others the number is told."""
+
+NOTIFY_REMEMBERED_MAX: Final = 10_000
+"""Pieces of news that are known to have been told, so that they are told once."""
+
+NOTIFY_FAILURES: Final = 3
+"""Failures in a row, of one kind of change of one guest or of passes, before anybody is told."""

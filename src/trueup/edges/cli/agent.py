@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import click
 import msgspec
@@ -13,6 +14,7 @@ from trueup.adapters.manifests import ManifestFile, Manifests, refuse_emptied
 from trueup.adapters.pve_schema import Looked
 from trueup.edges import incarnation, leading, option_check
 from trueup.edges.acts import Acts, at_the_socket
+from trueup.edges.alarms import Alarms, heard
 from trueup.edges.cli.options import HELP, config_option
 from trueup.edges.cli.output import run_async
 from trueup.edges.gating import Gatekeeper
@@ -27,6 +29,7 @@ from trueup.edges.web.health import Health, Phase
 from trueup.engine.agent import Agent
 from trueup.engine.agent import run as keep
 from trueup.model import limits
+from trueup.model.errors import BadInput
 from trueup.model.guests import Desired
 from trueup.model.ids import Vmid
 from trueup.model.notes import Note, What
@@ -49,12 +52,30 @@ def agent(parts: Parts, config: Path) -> int:
 
 
 async def _agent(parts: Parts, settings: Settings, log: Log) -> int:
+    """Work until told to stop, and tell people what needs them."""
+    problems = parts.notify_problems(settings.notify) if settings.notify.urls else ()
+    for problem in problems:
+        log.warning("notify", text=str(problem))
+    try:
+        notifier = parts.notifier(settings.notify)
+    except BadInput:
+        notifier = None  # its library is missing, as was just said; alarms stand in the log
+    alarms = Alarms(parts.clock(), settings.cluster.name, notifier, lambda text: log.warning("notify", text=text))
+    async with alarms.telling():
+        try:
+            return await _lead_in_turn(parts, settings, log, alarms)
+        except Exception as error:
+            alarms.ends(_first_line(error))
+            raise
+
+
+async def _lead_in_turn(parts: Parts, settings: Settings, log: Log, alarms: Alarms) -> int:
     """Work until told to stop; an agent that lost its lead stands by, and works again when it is its turn."""
     while True:
         stopping = Stopping(lambda text: log.warning("stopping", text=text))
         try:
             with stopping.listening():
-                await _work(parts, settings, stopping, log)
+                await _work(parts, settings, stopping, log, alarms)
                 return 0
         except asyncio.CancelledError:
             if not stopping.asked:
@@ -64,18 +85,19 @@ async def _agent(parts: Parts, settings: Settings, log: Log) -> int:
             lost = leading.stands_by_again(settings, error)
             if lost is None or stopping.asked:
                 raise
+            alarms.lost_lead(_first_line(lost))
             log.warning("not_leading", text=f"nothing is changed from here any more: {lost}")
         await parts.clock().sleep(limits.STANDBY_LOOK_S)
 
 
-async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) -> None:
+async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log, alarms: Alarms) -> None:
     def warn(text: str) -> None:
         log.warning("settings", text=text)
 
     incarnation.say(settings.warnings, warn)
     clock = parts.clock()
     systemd = Systemd(os.environ)
-    front = Front(parts, settings, log, incarnation.holder())
+    front = Front(heard(parts, alarms), settings, log, incarnation.holder())
     parts, health = front.parts, front.board.health
     heads = HeadLog(log, clock, lambda: front.board.head)
     async with (
@@ -84,7 +106,7 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) 
         candidate.lead(health, systemd) as journal,
     ):
         sources = Sources(parts.manifests(settings.manifests.path), await journal.adopted())
-        reporter = _Pulse((LogReporter(log), front), systemd)
+        reporter = _Pulse((LogReporter(log), front, alarms), systemd)
         async with (
             _beside(journal.led(), systemd.watchdog(clock), sources.refresh(journal, reporter), heads.at_intervals()),
             incarnation.incarnation(parts, settings, journal, reporter, warn) as agent,
@@ -107,6 +129,13 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log) 
                     health.phase = Phase.STOPPING
     heads.say(again=True)
     log.info("stopped")
+
+
+def _first_line(error: BaseException) -> str:
+    """What a person is told of it, in one line; of a group its first error."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 class Office(msgspec.Struct, frozen=True):

@@ -66,6 +66,7 @@ def _json(finding: Finding) -> dict[str, str | None]:
         "mark": finding.mark.value,
         "what": finding.what,
         "remedy": finding.remedy or None,
+        "topic": finding.page() or None,
     }
 
 
@@ -75,6 +76,9 @@ def _show(findings: Sequence[Finding]) -> None:
         click.echo(f"{mark} {finding.check:<9} {finding.what}")
         if finding.remedy:
             click.echo(f"{'':<18} {click.style('do', dim=True)}  {finding.remedy}")
+    pages = dict.fromkeys(finding.page() for finding in findings if finding.mark in {Mark.PROBLEM, Mark.WARNING})
+    if pages:
+        click.echo(f"More: {', '.join(f'`trueup explain {page}`' for page in pages)}.")
     problems = sum(1 for finding in findings if finding.mark is Mark.PROBLEM)
     words = {0: "No problems.", 1: "1 problem."}
     click.echo(words.get(problems, f"{problems} problems."))

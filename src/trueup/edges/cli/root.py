@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "resume": ("resume", "take them up again"),
     "ops": ("ops", "operations, and the whole story of one"),
     "journal": ("journal", "the record of everything: tail, verify, export, stats"),
+    "explain": ("explain", "a page on each kind of trouble, and the way out of it"),
     "schema": ("schema", "print the JSON Schema of manifests, for editors"),
     "sim": ("sim", "run a simulated PVE cluster, to try manifests on"),
     "demo": ("demo", "watch trueup survive its own death, against the simulator"),

@@ -10,6 +10,7 @@ import msgspec
 
 from trueup.core.probes import Landing
 from trueup.core.recovery import RULES
+from trueup.edges import topics
 from trueup.edges.cli import gate_words, words
 from trueup.edges.cli.output import WORD_OF, Json, iso, local
 from trueup.model import limits
@@ -239,7 +240,9 @@ def _to_do(view: OpView, evidence: Mapping[str, str], *, agent_lives: bool) -> t
     if view.unresolved is not None:
         again = "It is looked at again on every pass" if agent_lives else "`trueup recover` looks at it again"
         half = _half_made(view, evidence)
-        return (words.TO_DO[view.unresolved.reason], *half, f"{again}; until then trueup leaves the guest alone.")
+        alone = f"{again}; until then trueup leaves the guest alone."
+        topic = topics.HALF_MADE if half else topics.OF_REASON[view.unresolved.reason]
+        return (words.TO_DO[view.unresolved.reason], *half, alone, f"{topics.more(topic)}.")
     if view.state in {OpState.STARTED, OpState.TASK_RUNNING}:
         if agent_lives:
             return ("Nothing: whoever holds the journal is at work on it.",)
@@ -249,6 +252,8 @@ def _to_do(view: OpView, evidence: Mapping[str, str], *, agent_lives: bool) -> t
     if view.state is OpState.FAILED and view.upid:
         node = view.upid.split(":")[1]
         done.append(f"The task's log: pvesh get /nodes/{node}/tasks/{view.upid}/log")
+    if view.reason is not None and view.state is OpState.FAILED:
+        done.append(f"{topics.more(topics.OF_REASON[view.reason])}.")
     if view.reason is Reason.PRESUMED_NOT_STARTED:
         done.append(f"The watch ends {local(view.ended_at_ms + int(limits.PRESUMED_WATCH_S * 1000))}.")
     return tuple(done)
