@@ -125,13 +125,16 @@ class Pve(Protocol):
 
 
 class Keeper(Protocol):
-    """The second credential: it makes and deletes the agent user's incarnation tokens."""
+    """The second credential: it makes and deletes the agent user's incarnation tokens.
 
-    async def create(self, token: TokenId) -> str:
+    With `send_by` a request leaves before that instant of the monotonic clock, or never (NotSent); 0 = any time.
+    """
+
+    async def create(self, token: TokenId, *, send_by: float = 0.0) -> str:
         """Make the token and return its secret (kept in memory only). Raises NotSent, Refused or Unknown."""
         ...
 
-    async def delete(self, token: TokenId) -> None:
+    async def delete(self, token: TokenId, *, send_by: float = 0.0) -> None:
         """Delete it; "no such token" is success. Raises NotSent, Refused or Unknown."""
         ...
 

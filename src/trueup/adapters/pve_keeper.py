@@ -26,15 +26,17 @@ class PveKeeper:
         self._user = user
         self._endpoint_of: dict[NodeName, str] = {}
 
-    async def create(self, token: TokenId) -> str:
+    async def create(self, token: TokenId, *, send_by: float = 0.0) -> str:
         """Make the token, with all rights of its user, and return its secret. Raises NotSent, Refused or Unknown."""
-        call = Call(method="POST", path=self._path(token), params={"privsep": "0", "comment": _COMMENT})
+        params = {"privsep": "0", "comment": _COMMENT}
+        call = Call(method="POST", path=self._path(token), params=params, send_by=send_by)
         return await self._api.mutate(call, pve_decode.new_token)
 
-    async def delete(self, token: TokenId) -> None:
+    async def delete(self, token: TokenId, *, send_by: float = 0.0) -> None:
         """Delete it; "no such token" is success. Raises NotSent, Refused or Unknown."""
         try:
-            await self._api.mutate(Call(method="DELETE", path=self._path(token)), pve_decode.reply)
+            call = Call(method="DELETE", path=self._path(token), send_by=send_by)
+            await self._api.mutate(call, pve_decode.reply)
         except Refused as refused:
             if not answers.says_no_such_token(refused.status, refused.text):
                 raise

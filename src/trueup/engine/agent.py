@@ -16,7 +16,7 @@ from trueup.core.planner import next_op
 from trueup.engine import tokens
 from trueup.engine.deck import Deck
 from trueup.engine.hindsight import Hindsight
-from trueup.engine.led import LedPve
+from trueup.engine.led import LedKeeper, LedPve
 from trueup.engine.one_shots import CheckAgain
 from trueup.engine.reconciler import Reconciler
 from trueup.engine.recoverer import Recoverer, Report
@@ -96,7 +96,7 @@ class Agent:
             limits=base.limits,
         )
         deck.tell(What.EPOCH, f"epoch {epoch}, token {pve.token}")
-        return cls(deck, Tokens(deck, base.incarnations.keeper) if base.incarnations else None)
+        return cls(deck, Tokens(deck, _led_keeper(base, base.incarnations)) if base.incarnations else None)
 
     async def recover(self, *, dry: bool = False) -> Report:
         """Find out what became of everything that was in flight. Must end before anything is mutated.
@@ -138,7 +138,7 @@ async def _connect(base: Foundation, epoch: Epoch) -> Pve:
     """Open PVE with the configured token, or make the token of this epoch: its name is journaled first."""
     if base.incarnations is None:
         return await base.open_pve(None, "")
-    user, prefix, keeper = base.incarnations.user, base.incarnations.prefix, base.incarnations.keeper
+    user, prefix, keeper = base.incarnations.user, base.incarnations.prefix, _led_keeper(base, base.incarnations)
     token = token_name(user, prefix, epoch)
     listed = await tokens.there_already(keeper, token)
     planned, _ = await base.journal.tokens()
@@ -153,6 +153,10 @@ async def _connect(base: Foundation, epoch: Epoch) -> Pve:
     ]
     await base.journal.append(epoch, drafts)
     return await base.open_pve(token, await tokens.make(keeper, token, there=token in listed))
+
+
+def _led_keeper(base: Foundation, incarnations: Incarnations) -> LedKeeper:
+    return LedKeeper(incarnations.keeper, base.journal, base.clock)
 
 
 class Converged(msgspec.Struct, frozen=True, kw_only=True):

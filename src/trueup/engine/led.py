@@ -6,10 +6,11 @@ right before its first byte. So an agent that was paused and has lost its lease 
 
 from msgspec.structs import replace
 
+from trueup.model.errors import JournalFailed, NotSent
 from trueup.model.guests import Backup, ResourceRow, Snapshot
 from trueup.model.ids import GuestType, NodeName, TokenId, Upid, Vmid
 from trueup.model.pve import Call, ClusterState, ConfigRead, Reply, TaskList, TaskRow, TaskState
-from trueup.ports import Journal, Pve
+from trueup.ports import Clock, Journal, Keeper, Pve
 
 
 class LedPve:
@@ -77,3 +78,43 @@ class LedPve:
     async def task(self, upid: Upid) -> TaskState | None:
         """See `trueup.ports.Pve`."""
         return await self.inner.task(upid)
+
+
+class LedKeeper:
+    """`trueup.ports.Keeper`; tokens are made and deleted by whoever leads, and by nobody after the lease."""
+
+    def __init__(self, inner: Keeper, journal: Journal, clock: Clock) -> None:
+        """Ask `inner` for as long as `journal` is led; the lease is measured by `clock`."""
+        self.inner = inner
+        self._journal = journal
+        self._clock = clock
+
+    async def create(self, token: TokenId, *, send_by: float = 0.0) -> str:
+        """See `trueup.ports.Keeper`. Raises JournalFailed, too: the lease is over, and nothing was sent."""
+        until = self._until(send_by)
+        try:
+            return await self.inner.create(token, send_by=until)
+        except NotSent as unsent:
+            raise self._why(unsent) from unsent
+
+    async def delete(self, token: TokenId, *, send_by: float = 0.0) -> None:
+        """See `trueup.ports.Keeper`. Raises JournalFailed, too: the lease is over, and nothing was sent."""
+        until = self._until(send_by)
+        try:
+            await self.inner.delete(token, send_by=until)
+        except NotSent as unsent:
+            raise self._why(unsent) from unsent
+
+    async def listed(self, node: NodeName) -> tuple[TokenId, ...]:
+        """See `trueup.ports.Keeper`."""
+        return await self.inner.listed(node)
+
+    def _until(self, send_by: float) -> float:
+        led = self._journal.lead_until()
+        return min(send_by, led) if send_by else led
+
+    def _why(self, unsent: NotSent) -> NotSent | JournalFailed:
+        """An agent whose lease is over is not to look for what is wrong with its keeper."""
+        if self._clock.monotonic() <= self._journal.lead_until():
+            return unsent
+        return JournalFailed(what="the lease ran out: this process stood still", remedy="it is asked for anew")

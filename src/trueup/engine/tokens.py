@@ -5,10 +5,10 @@ a request past that check, so it adds to the other fences. A token's name is jou
 only in memory. A keeper that fails leaves recovery open; it never falls back to time in silence.
 """
 
-from trueup.core import rolled_back
+from trueup.core import dead_tokens, rolled_back
 from trueup.engine.deck import Deck
 from trueup.model.errors import NotSent, PveError, ReadFailed, Refused, TrueupError, Unknown
-from trueup.model.ids import Epoch, NodeName, TokenId
+from trueup.model.ids import Epoch, NodeName, OpId, TokenId
 from trueup.model.notes import What
 from trueup.model.ops import TokenRetired
 from trueup.ports import Keeper
@@ -62,14 +62,17 @@ class Tokens:
     async def retire(self) -> tuple[TokenId, ...]:
         """Delete every earlier token, and record those that all quorate nodes no longer know.
 
+        Never one that was planned in this epoch or a later one: whoever stood still may read of its successor's.
         While the journal is in doubt, tokens of epochs that it has not reached stay: somebody may work with them.
 
         Raises:
             KeeperFailed: a token could not be deleted or looked for; recovery must not judge by it.
+            JournalFailed: this agent does not lead any more; nothing was sent after its lease.
         """
         planned, retired = await self._deck.journal.tokens()
         own, epoch = self._deck.pve.token, self._deck.epoch
-        old = sorted(planned - retired - {own})
+        earlier = dead_tokens.of_earlier_epochs(await self._deck.journal.records(op_id=OpId("")), epoch)
+        old = sorted((planned & earlier) - retired - {own})
         if await self._deck.journal.doubts():
             later = rolled_back.later_epochs(old, own.removesuffix(str(epoch)), epoch)
             old = [token for token in old if token not in later]
