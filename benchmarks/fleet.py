@@ -77,7 +77,7 @@ def manifest_of(number: int) -> str:
     head = f"name: guest-{vmid}\nvmid: {vmid}\nnode: {node_of(number)}\npower: running\nlabels: {{tier: web, owner: team-{number % 7}}}\n"
     if kind_of(number) == "lxc":
         return (
-            f"kind: Container\n{head}source: {{template: \"local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst\"}}\n"
+            f'kind: Container\n{head}source: {{template: "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"}}\n'
             "config:\n  cores: 2\n  memory: 1024\n  swap: 512\n  onboot: 1\n  tags: [bench]\n"
             "  rootfs: {storage: local-lvm, size: 8G}\n  net0: {name: eth0, bridge: vmbr0, ip: dhcp}\n"
         )

@@ -37,7 +37,10 @@ def table(figures: Sequence[Figure]) -> str:
     """As Markdown, aligned so that a terminal shows it as well."""
     rows = [("what", "figure", "goal", "ours: median (spread)", "peer: median (spread)", ""), *map(_cells, figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ["| " + " | ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) + " |"
+        for row in rows
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|---|", *lines[1:]])
 
 

@@ -202,7 +202,9 @@ class Fleet:
     def _begin(self, node: str, kind: str, vmid: int) -> str:
         now = time.time()
         self._pid += 1
-        upid = f"UPID:{node}:{self._pid:08X}:{int(now * 100) & 0xFFFFFFFF:08X}:{int(now):08X}:{kind}:{vmid}:{fleet.TOKEN}:"
+        upid = (
+            f"UPID:{node}:{self._pid:08X}:{int(now * 100) & 0xFFFFFFFF:08X}:{int(now):08X}:{kind}:{vmid}:{fleet.TOKEN}:"
+        )
         self.tasks[upid] = (now + self.task_s, vmid, kind)
         self.recent.appendleft(upid)
         self._changed()
@@ -249,7 +251,14 @@ _PLAIN: dict[str, Callable[[Fleet, Params], Any]] = {
     "/cluster/status": lambda _fleet, _params: [
         {"type": "cluster", "id": "cluster", "name": "bench", "nodes": len(fleet.NODES), "quorate": 1, "version": 1},
         *(
-            {"type": "node", "id": f"node/{node}", "name": node, "online": 1, "local": int(place == 0), "nodeid": place + 1}
+            {
+                "type": "node",
+                "id": f"node/{node}",
+                "name": node,
+                "online": 1,
+                "local": int(place == 0),
+                "nodeid": place + 1,
+            }
             for place, node in enumerate(fleet.NODES)
         ),
     ],

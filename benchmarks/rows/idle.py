@@ -30,9 +30,7 @@ async def measure(size: Size) -> list[Figure]:
     sample = Sample(name="after each pass", values=kept or [0.0], unit="MB")
     if len(kept) < PASSES:
         return [Figure(key="idle/memory", what=what, goal=GOAL, missing=f"it made {len(kept)} passes: {log[-200:]}")]
-    return [
-        Figure(key="idle/memory", what=what, value=kept[-1], goal=GOAL, ours=sample, notes={"most_mb": most})
-    ]
+    return [Figure(key="idle/memory", what=what, value=kept[-1], goal=GOAL, ours=sample, notes={"most_mb": most})]
 
 
 def _watched(lab: Path, size: Size) -> tuple[list[float], float, str]:

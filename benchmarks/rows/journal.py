@@ -56,7 +56,10 @@ async def _dbos(folder: Path, size: Size) -> list[float] | str:
 class _Turn:
     def __init__(self, folder: Path, count: int) -> None:
         self._folder, self._count = folder, count
-        self._ops = [(op_id, _events(number, started)) for number, (op_id, started) in enumerate(map(stage.intent_of, range(count)))]
+        self._ops = [
+            (op_id, _events(number, started))
+            for number, (op_id, started) in enumerate(map(stage.intent_of, range(count)))
+        ]
         self._lines: list[bytes] = []
         self.cpu_s = 0.0
         self.bytes_an_op = 0
@@ -69,7 +72,9 @@ class _Turn:
     async def ours(self) -> float:
         path = self._path("ops.db")
         journal = sqlite.open_journal(path)
-        epoch = await journal.take_epoch(holder="b", token=stage.TOKEN, record_id=fleet.INSTALLATION, at_ms=fleet.BEGAN_S)
+        epoch = await journal.take_epoch(
+            holder="b", token=stage.TOKEN, record_id=fleet.INSTALLATION, at_ms=fleet.BEGAN_S
+        )
         make, todo = stage.Drafts(), iter(self._ops)
 
         async def work() -> None:
@@ -124,5 +129,3 @@ class _Turn:
 
 def _events(number: int, started: Started) -> tuple[Event, Event, Event]:
     return started, TaskRunning(upid=fleet.upid(number)), Succeeded(reason=Reason.TASK_OK, exit_status="OK")
-
-

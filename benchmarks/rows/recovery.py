@@ -29,7 +29,7 @@ async def measure(size: Size) -> list[Figure]:
     figures: list[Figure] = []
     with stage.scratch() as folder, stage.StandIn(folder) as stand_in:
         for count in {size.of(48, 1_000, 1_000), size.of(48, 10_000, 10_000)}:
-            figures += await _of(count, size.of(1, 5, 11), folder, stand_in)
+            figures += await _of(count, size.of(1, 3, 11), folder, stand_in)
     return sorted(figures, key=lambda figure: figure.key)
 
 

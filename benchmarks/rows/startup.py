@@ -54,5 +54,9 @@ async def _plan(size: Size) -> Figure:
         (walls,) = await in_turn(size.of(1, 3, 9), plan)
     sample = Sample(name="trueup plan", values=walls)
     return Figure(
-        key="startup/plan", what=f"`trueup plan` of {guests} unchanged guests", value=sample.median, goal=PLAN, ours=sample
+        key="startup/plan",
+        what=f"`trueup plan` of {guests} unchanged guests",
+        value=sample.median,
+        goal=PLAN,
+        ours=sample,
     )

@@ -5,6 +5,7 @@ a guest is not there. The one exception are rows of a task list with no UPID in 
 """
 
 from collections.abc import Iterable, Mapping
+from sys import intern
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 NOT_UNDERSTOOD = (ValueError, RecursionError, OverflowError, msgspec.MsgspecError)
 """All that reading a foreign body can raise: nonsense, JSON as deep as a well, numbers without end."""
+
+_COMMON_CHARS = 24
+"""Values up to this length are mostly numbers and words that guests share."""
 
 _Name = str | int | float
 """Perl prints a name that looks like a number as one."""
@@ -56,7 +60,7 @@ class _NodeRow(msgspec.Struct):
     uptime: float | None = 0
 
 
-class _GuestRow(msgspec.Struct):
+class _GuestRow(msgspec.Struct, gc=False):
     vmid: int
     type: str = ""
     node: _Name = ""
@@ -73,7 +77,7 @@ class _GuestRow(msgspec.Struct):
     uptime: float | None = 0
 
 
-class _PendingRow(msgspec.Struct):
+class _PendingRow(msgspec.Struct, gc=False):
     key: _Name
     value: Any = msgspec.UNSET
     pending: Any = msgspec.UNSET
@@ -99,7 +103,7 @@ class _BackupRow(msgspec.Struct):
     protected: int | str | bool | None = 0
 
 
-class _TaskListRow(msgspec.Struct):
+class _TaskListRow(msgspec.Struct, gc=False):
     upid: str = ""
     status: str = ""
     endtime: int = 0
@@ -212,13 +216,18 @@ def config(body: bytes) -> ConfigRead:
     values: dict[str, str] = {}
     waiting: list[str] = []
     for row in _data(body, list[_PendingRow]):
-        key = _text(row.key)
+        key = intern(_text(row.key))
         if row.pending is not msgspec.UNSET or row.delete:
             waiting.append(key)
         value = row.value if row.pending is msgspec.UNSET else row.pending
         if value is not msgspec.UNSET and not (row.delete and row.pending is msgspec.UNSET):
-            values[key] = _text(value)
+            values[key] = _shared(_text(value))
     return ConfigRead(config=values, digest=values.pop("digest", ""), pending=tuple(sorted(waiting)))
+
+
+def _shared(value: str) -> str:
+    """One copy of what thousands of guests have in common."""
+    return intern(value) if len(value) <= _COMMON_CHARS else value
 
 
 def plain_config(body: bytes) -> ConfigRead:

@@ -12,7 +12,7 @@ import msgspec
 from trueup.model.ids import Digest, GuestType, NodeName, OpId, Vmid
 
 
-class Marker(msgspec.Struct, frozen=True, kw_only=True):
+class Marker(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Our claim on a guest, an HTML comment in its description (`core.marker` writes and reads it).
 
     `uid` names the incarnation (made at create or adoption), `installation` the trueup that owns it, `vmid` the guest
@@ -27,7 +27,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     counter: int
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What tells one incarnation of a vmid from the next; empty strings where PVE gives nothing.
 
     QEMU has the first three; LXC has none of them, so its root volume and MAC addresses stand in (pve-container has
@@ -69,7 +69,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     protected: bool = False
 
 
-class Observed(msgspec.Struct, frozen=True, kw_only=True):
+class Observed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One guest as PVE showed it.
 
     `config` holds the values with pending changes applied, without `digest`; numbers are turned into text. `lock` is
@@ -99,7 +99,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity = Identity()
 
 
-class ResourceRow(msgspec.Struct, frozen=True, kw_only=True):
+class ResourceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of /cluster/resources?type=vm: existence, node, lock and tags are live, the rest is up to 10 s old.
 
     `max_memory` and `max_disk` are bytes, `max_cpu` is a count: with the tags, what a list tells of a config.

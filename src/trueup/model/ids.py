@@ -43,7 +43,7 @@ _UPID = re.compile(
 )
 
 
-class Upid(msgspec.Struct, frozen=True, kw_only=True):
+class Upid(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """PVE's id of an asynchronous task, parsed (pve-common, PVE::UPID).
 
     `starttime` is in seconds of the clock of `node`; `user` is the full token id for tasks of a token. The node of

@@ -98,7 +98,7 @@ class Row(StrEnum):
     R13 = "R13"
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
+class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """All that is needed to find an operation's effect again; durable before its request leaves.
 
     `params` are the exact parameters sent, secrets replaced (`core.intents.redact`). `goal` is what the probe compares
@@ -148,20 +148,20 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
     not_before_ms: int = 0
 
 
-class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
+class Started(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="started"):
     """The intent, durable; from here on PVE may have received the request."""
 
     intent: Intent
 
 
-class TaskRunning(msgspec.Struct, frozen=True, kw_only=True, tag="task_running"):
+class TaskRunning(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="task_running"):
     """PVE's task is known. `adopted`: recovery found it, the reply never reached us."""
 
     upid: str
     adopted: bool = False
 
 
-class Succeeded(msgspec.Struct, frozen=True, kw_only=True, tag="succeeded"):
+class Succeeded(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="succeeded"):
     """The effect is there, on evidence. `row` is set where recovery decided."""
 
     reason: Reason
@@ -257,7 +257,7 @@ class TokenRetired(msgspec.Struct, frozen=True, kw_only=True, tag="token_retired
     nodes: tuple[NodeName, ...]
 
 
-class Adopted(msgspec.Struct, frozen=True, kw_only=True, tag="adopted"):
+class Adopted(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="adopted"):
     """We know this guest as ours: the uid of its marker, and the labels last applied."""
 
     vmid: Vmid
@@ -337,7 +337,7 @@ SystemEvent = (
 Event = OpEvent | GateEvent | SystemEvent
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record before it is in the journal.
 
     `record_id` (UUIDv7) is chosen before the append, so that an append whose answer was lost can be looked up instead
@@ -350,7 +350,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     event: Event
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record in the journal: `seq` counts from 1 without gaps, `hash` covers everything before it."""
 
     seq: int
@@ -363,7 +363,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
 
 
-class OpView(msgspec.Struct, frozen=True, kw_only=True):
+class OpView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An operation as its records add up (`core.lifecycle.fold`).
 
     `fenced` is the last `Fenced` written after the last `Fencing`; `adopted` tells that recovery found the task;

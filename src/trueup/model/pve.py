@@ -37,7 +37,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 Reply = TaskStarted | Done
 
 
-class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
+class TaskRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of a node's task list. `status` is 'RUNNING' or the exit status; RUNNING may be up to ~12 s stale."""
 
     upid: Upid
