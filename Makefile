@@ -47,6 +47,9 @@ pictures: setup ## make the documents' pictures of the page anew, from a run of 
 test: setup ## all tests; ARGS= goes to pytest
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+fuzz: setup ## 100,000 mutated envelopes at the gate: none may be taken for signed that nobody signed
+	@TRUEUP_MUTATIONS=$(or $(COUNT),100000) $(BIN)/python -m pytest -q --timeout 3600 -p no:cacheprovider tests/gate/test_mutations.py
+
 check: lint types floors quick ## lint, types, floors and the quick tests
 
 lint: setup ## ruff: rules and formatting

@@ -23,16 +23,21 @@ def test_it_holds_and_sums_up(tmp_path: Path) -> None:
     assert done.stdout.count("\n") == 1  # one line of data, the story is elsewhere
     summary = json.loads(done.stdout)
     recovery = summary.pop("recovery")
-    assert summary == {"guests": 8, "kills": 4, "final_changes": 0, "journal_ok": True, "duplicates": 0}
+    assert summary == {
+        "guests": 8, "kills": 5, "final_changes": 0, "journal_ok": True, "duplicates": 0,
+        "signed_deliveries": 3, "signed_executions": 1,
+    }  # fmt: skip
     assert list(recovery) == COUNTS
     parts = ("resumed", "failed", "rolled_back", "still_running", "unresolved")
     assert recovery["examined"] == sum(recovery[part] for part in parts) > 0
     assert recovery["adopted"] > 0
     assert recovery["unresolved"] == recovery["failed"] == 0
 
-    assert done.stderr.count("SIGKILL") == 5  # the introduction names it too
+    assert done.stderr.count("SIGKILL") == 6  # the introduction names it too
     assert "FAILED" not in done.stderr.split("All of it held")[0].rpartition("ok  ")[2]
     assert "[R3: The task ended well" in done.stderr
+    for state in ("accepted", "started", "succeeded"):
+        assert f"`trueup submit` says: {state}." in done.stderr
     assert (kept / "state" / "journal.db").exists()
     secret = (kept / "token.secret").read_text()
     assert (kept / "token.secret").stat().st_mode & 0o777 == 0o600

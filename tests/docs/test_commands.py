@@ -1,4 +1,4 @@
-"""The commands of the README, the guide and the page on manifests work as written."""
+"""The commands of the README, the guide, and the pages on manifests and on the gate work as written."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ from tests.docs.blocks import ROOT, Block, Shell, blocks, commands, missing
 
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
+GATE = ROOT / "docs" / "gate.md"
 MANIFESTS = ROOT / "docs" / "manifests.md"
 
 
@@ -19,7 +20,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     shell.close()
 
 
-@pytest.mark.parametrize("document", [README, GUIDE], ids=["README", "guide"])
+@pytest.mark.parametrize("document", [README, GUIDE, GATE], ids=["README", "guide", "gate"])
 def test_its_commands_work_as_written(document: Path, shell: Shell) -> None:
     some = blocks(document)
     assert len(some) > 3

@@ -13,6 +13,7 @@ import click
 
 from trueup.edges.cli.options import HELP, debug_option
 from trueup.edges.cli.output import run_async, say
+from trueup.edges.demo import signed
 from trueup.edges.demo.cast import CAST
 from trueup.edges.demo.stage import open_stage
 from trueup.edges.demo.story import Outcome, Story
@@ -50,6 +51,7 @@ async def _play(parts: Parts, folder: Path, *, as_json: bool, seed: int, picture
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with open_stage(folder, parts, seed=seed) as stage:
+        signed.people(folder)
         teller = _teller(as_json=as_json)
         if picture is not None:
             from trueup.edges.demo.picture import PictureTeller
@@ -91,4 +93,6 @@ def _summary(outcome: Outcome) -> dict[str, object]:
         "final_changes": outcome.final_changes,
         "journal_ok": outcome.journal_ok,
         "duplicates": outcome.duplicates,
+        "signed_deliveries": outcome.deliveries,
+        "signed_executions": outcome.destroyed,
     }

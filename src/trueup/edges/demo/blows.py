@@ -57,7 +57,8 @@ class Blow(msgspec.Struct, frozen=True, kw_only=True):
 
     def aim(self, seen: Seen, tried: int = 0) -> int | None:
         """The next guest to aim at, after `tried`: one whose operation is still to come. None if there is none."""
-        begun = {op.intent.vmid for op in seen.ops if op.intent.kind is self.kind and op.state is not OpState.FAILED}
+        still = {OpState.FAILED, OpState.ACCEPTED}
+        begun = {op.intent.vmid for op in seen.ops if op.intent.kind is self.kind and op.state not in still}
         left = self.aims[self.aims.index(tried) + 1 :] if tried else self.aims
         return next((vmid for vmid in left if vmid not in begun), None)
 
@@ -139,3 +140,16 @@ BLOWS: Final = (
         now=_met("reply_lost", Kind.CLONE),
     ),
 )
+
+SIGNED: Final = Blow(
+    title="A destroy that two people signed",
+    text="The manifest of pxe-1 is taken away. Only a request that two people have signed may destroy the guest.",
+    why="its DELETE sent, the answer of PVE lost",
+    aims=(108,),
+    kind=Kind.DESTROY,
+    fault="reply_lost",
+    accident=lambda vmid, _: {"fault": "reply_lost", "method": "DELETE", "path": f"/qemu/{vmid}$"},
+    near=_unanswered(Kind.DESTROY),
+    now=_met("reply_lost", Kind.DESTROY),
+)
+"""The last one, once everything else is done."""

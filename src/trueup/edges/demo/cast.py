@@ -149,18 +149,19 @@ vmid: 107
 node: pve3
 source: {{clone: 9002}}
 config: {{memory: 1024}}
----
+""",
+    "pxe.yaml": """\
 kind: VirtualMachine
 name: pxe-1
 vmid: 108
 node: pve3
 power: stopped
-source: {{empty: true}}
+source: {empty: true}
 config:
   cores: 1
   memory: 512
-  net0: {{model: virtio, bridge: vmbr0}}
-  scsi0: {{storage: local-lvm, size: 8G}}
+  net0: {model: virtio, bridge: vmbr0}
+  scsi0: {storage: local-lvm, size: 8G}
 """,
 }
 """Files of the manifest folder."""

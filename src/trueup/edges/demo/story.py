@@ -2,22 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from trueup.adapters.sim_control import Mutation
-from trueup.edges.demo import claims, findings
-from trueup.edges.demo.blows import BLOWS, LATE_MOST_S, LATE_S, LATE_STARTS, Blow
+from trueup.edges.demo import claims, findings, signed
+from trueup.edges.demo.blows import BLOWS, LATE_MOST_S, LATE_S, LATE_STARTS, SIGNED, Blow
 from trueup.edges.demo.cast import CAST
 from trueup.edges.demo.claims import Claim
 from trueup.edges.demo.findings import Finding
 from trueup.edges.demo.sight import Seen
+from trueup.edges.demo.signed import Deed
 from trueup.edges.demo.stage import Agent, Stage
 from trueup.edges.demo.teller import INTRO, Phase, Player, Teller
 from trueup.model.errors import TrueupError
 from trueup.model.ops import Kind, OpView
+
+T = TypeVar("T")
 
 SIGKILLED: Final = -9
 _PACE_S: Final = 0.1
@@ -36,13 +39,15 @@ class DemoFailed(TrueupError):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How it ended."""
+    """How it ended. `deliveries` are of the request that two people signed, `destroyed` how often it was done."""
 
     kills: int
     recovery: Mapping[str, int]
     final_changes: int
     journal_ok: bool
     duplicates: int
+    deliveries: int
+    destroyed: int
     claims: tuple[Claim, ...]
     seconds: float
 
@@ -81,6 +86,7 @@ class Story:
         self._lost: list[int] = []
         self._counts: list[Mapping[str, int]] = []
         self._late: _Late | None = None
+        self._deed = Deed(deliveries=[])
 
     async def play(self) -> Outcome:
         """Tell it from the beginning to the end.
@@ -98,8 +104,11 @@ class Story:
                 await self._dead(blow, left)
                 following = BLOWS[number] if number < len(BLOWS) else None
                 agent = await self._begin(following, left)
-            self._teller.act(len(BLOWS) + 1, "Left alone at last", "The agent finishes. Then everything is checked.")
+            self._teller.act(len(BLOWS) + 1, "Left alone at last", "The agent finishes what the manifests want.")
             await self._finish(agent)
+            self._teller.act(len(BLOWS) + 2, SIGNED.title, SIGNED.text)
+            await self._destroy()
+            await self._late_arrives()
         outcome = await self._outcome(began)
         self._teller.end(outcome.claims, outcome.seconds)
         return outcome
@@ -208,17 +217,50 @@ class Story:
         return found
 
     async def _finish(self, agent: Agent) -> None:
-        """Let the agent come to its end, and the late request arrive."""
+        """Let the agent come to its end."""
         await self._until(lambda _: agent.exit_code is not None, "the agent did not come to its end")
         code = await agent.ended()
         self._agent, self._idle = None, Phase.DONE
         if code:
             raise DemoFailed(what=f"`trueup apply` ended with {code}: {' / '.join(agent.last)}")
+
+    async def _late_arrives(self) -> None:
+        """Let the late request arrive."""
         if self._late is not None and self._late.row is None:
             self._teller.say(
                 "Done. Waiting for the request of the agent that died in act 2, which is still on its way."
             )
         await self._until(lambda _: self._late is None or self._late.row is not None, "the late request never came")
+
+    # -- what people signed ----------------------------------------------------------------------------------------
+
+    async def _destroy(self) -> None:
+        """Have a guest destroyed by a signed request; the agent dies in the middle, and the request comes again."""
+        await self._beside(signed.sign(self._stage))
+        self._teller.say(f"{' and '.join(signed.PEOPLE)} have signed the request.")
+        await self._deliver("It is handed in")
+        self._idle = Phase.DEAD
+        agent = await self._begin(SIGNED, ())
+        left = await self._strike(agent, SIGNED)
+        await self._deliver("Nobody hears an answer, so it is handed in again: known by its nonce, not done again")
+        await self._dead(SIGNED, left)
+        await self._finish(await self._begin(None, left))
+        await self._deliver("And once more, now that it is done: answered from the journal")
+
+    async def _deliver(self, how: str) -> None:
+        answer = await self._beside(signed.deliver(self._stage, self._deed))
+        self._teller.say(f"{how}. `trueup submit` says: {answer.state}.")
+
+    async def _beside(self, work: Coroutine[object, object, T]) -> T:
+        """Do something while the picture goes on."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                await self._look()
+                await self._stage.clock.sleep(_PACE_S)
+        finally:
+            task.cancel()
+        return await task
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -279,6 +321,7 @@ class Story:
                 detail=f"{recovery['adopted']} found by searching",
             ),
             _late_one(self._late, mutations),
+            signed.claim(self._deed, mutations),
             Claim(text="The journal is sound", held=journal_ok, detail=f"{records} records, all hashes right"),
         )
         return Outcome(
@@ -287,6 +330,8 @@ class Story:
             final_changes=changes,
             journal_ok=journal_ok,
             duplicates=sum(doubled.values()),
+            deliveries=len(self._deed.deliveries),
+            destroyed=signed.executed(mutations),
             claims=sentences,
             seconds=self._stage.clock.monotonic() - began,
         )
@@ -321,7 +366,7 @@ def _parsed(out: str, what: str) -> dict[str, Any]:
 
 def _as_declared(code: int, changes: int) -> Claim:
     return Claim(
-        text=f"All {len(CAST)} guests are as their manifests say: no changes",
+        text=f"The {len(CAST) - 1} guests that are left are as their manifests say: no changes",
         held=code == 0 and changes == 0,
         detail=f"`trueup plan` exits {code}",
     )
@@ -330,7 +375,7 @@ def _as_declared(code: int, changes: int) -> Claim:
 def _killed(codes: Sequence[int], lost: Sequence[int]) -> Claim:
     return Claim(
         text=f"The agent was killed {len(codes)} times with operations in flight",
-        held=len(codes) == len(BLOWS) and all(code == SIGKILLED for code in codes) and all(lost),
+        held=len(codes) == len(BLOWS) + 1 and all(code == SIGKILLED for code in codes) and all(lost),
         detail=f"{' + '.join(map(str, lost))} of them",
     )
 
