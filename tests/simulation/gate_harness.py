@@ -15,6 +15,8 @@ from tests.simulation.cluster import SimCluster, SimTransport
 from tests.simulation.deaths import Death, Died, Mortality
 from tests.simulation.gate_people import People, signed
 from tests.simulation.harness import KEEPER, KEEPER_SECRET, Life, Run, Scenario, SimClock, simulate
+from tests.simulation.invariants import Wrong
+from tests.simulation.invariants import story as words
 from tests.simulation.scenarios import SPEC
 from trueup.adapters import sqlite
 from trueup.adapters.pve import PveClient
@@ -364,6 +366,8 @@ def play(story: GateStory, *deaths: Death) -> GateRun:
         journaled=stage.journaled,
     )
     run = simulate(scenario, *deaths)
+    if isinstance(stage.failure, AssertionError):
+        raise Wrong(f"{stage.failure!r}\n{words(run)}") from stage.failure
     if stage.failure is not None:
         raise stage.failure
     return GateRun(run=run, post=stage.post, story=story)

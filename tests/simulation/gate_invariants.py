@@ -39,9 +39,12 @@ KNOWN_YET_REFUSED = frozenset(
 ENDS = frozenset({"succeeded", "failed", "vetoed", "expired", "refused"})
 
 
-def check(told: GateRun, *, believe_tasks: bool = True, open_for: frozenset[Reason] = frozenset()) -> None:
-    """All invariants. `open_for` are the reasons for which an accepted request may stay unresolved."""
-    invariants.check(told.run, believe_tasks=believe_tasks)
+def check(told: GateRun, *, same_guests: bool = True, open_for: frozenset[Reason] = frozenset()) -> None:
+    """All invariants. `open_for` are the reasons for which an accepted request may stay unresolved.
+
+    `same_guests`: nobody took a vmid away by hand; PVE keeps no record of the hand that did it.
+    """
+    invariants.check(told.run, believe_tasks=same_guests, same_guests=same_guests)
     _nonces_and_keys(told)
     _started_only_as_signed(told)
     _executed_once(told)

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.simulation import invariants
+from tests.simulation.gate_swarm import Figures
 from tests.simulation.harness import Run
 from trueup.core.recovery import Watch
 from trueup.model.ops import Row
@@ -19,6 +20,7 @@ class Report:
     rows: Counter[str] = field(default_factory=Counter)
     unresolved: Counter[str] = field(default_factory=Counter)
     violations: Counter[str] = field(default_factory=Counter)
+    gate: Figures = field(default_factory=Figures)
 
     def add(self, run: Run) -> None:
         """Count one run."""
@@ -55,11 +57,26 @@ class Report:
             "  " + "  ".join(f"{row} {count}" for row, count in rows.items()),
             f"left unresolved at the end: {sum(self.unresolved.values())}",
             *_table(self.unresolved),
+            *self._gate_lines(),
             *([f"not finished: {self.violations['Unfinished']}"] if self.violations["Unfinished"] else []),
             f"schedules: {self.schedules}",
             f"ops lost: {self.violations['Lost']}",
             f"effects doubled: {self.violations['Doubled']}",
             f"wrong records: {self.violations['Wrong']}",
+        ]
+
+    def _gate_lines(self) -> list[str]:
+        gate = self.gate
+        if not gate.delivered:
+            return []
+        return [
+            f"at the gate: {gate.requests} statements, delivered {gate.delivered} times",
+            f"  {gate.redelivered:>7}  redelivered",
+            f"  {gate.unheard:>7}  unheard",
+            f"executed: {gate.started}, and all that was accepted ended",
+            *_table(gate.ends),
+            f"refused: {sum(gate.refused.values())}",
+            *_table(gate.refused),
         ]
 
 
