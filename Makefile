@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture pictures browser test check lint format types floors quick bench deb simulate mutants chaos lock clean
+.PHONY: help setup docs demo picture pictures browser test fuzz check lint format types floors quick bench deb simulate mutants chaos lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -71,16 +71,23 @@ floors: setup ## who may import whom, and no file above 500 lines
 quick: setup ## the tests of the pure floors only
 	@dirs=$$(ls -d tests/model tests/core 2>/dev/null); test -z "$$dirs" || $(BIN)/python -m pytest -q -n $(WORKERS) $$dirs
 
+docs: setup ## the documents as a site in build/site; a broken link fails
+	@$(BIN)/python docs/generate.py --check
+	@cmp -s docs/requirements.txt .cache/docs-venv/.installed || { $(PYTHON) -m venv --clear .cache/docs-venv && \
+		.cache/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt && \
+		cp docs/requirements.txt .cache/docs-venv/.installed; }
+	@.cache/docs-venv/bin/zensical build --strict --clean
+
 bench: setup bench-peers ## the benchmarks, quick; FULL=1 for all of them, ROWS= for some (see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.run $(if $(FULL),--full) $(ROWS)
 
-bench-peers: .cache/bench-venv/.installed
+bench-peers: build/bench-venv/.installed
 
 # Other people's tools, apart from ours. What cannot be had is missing from the table, visibly, and stops nothing.
-.cache/bench-venv/.installed: benchmarks/peers/requirements.txt
-	@echo "installing what trueup is measured against into .cache/bench-venv"
-	@{ $(BIN)/python -m venv .cache/bench-venv && \
-		.cache/bench-venv/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@; } || \
+build/bench-venv/.installed: benchmarks/peers/requirements.txt
+	@echo "installing what trueup is measured against into build/bench-venv"
+	@{ $(BIN)/python -m venv build/bench-venv && \
+		build/bench-venv/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@; } || \
 		echo "it could not be installed: rows with these peers will say so" >&2
 
 deb: ## build the Debian package into dist/, for the Python of this host's Debian or Ubuntu

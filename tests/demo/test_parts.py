@@ -6,11 +6,12 @@ from rich.console import Console
 
 from tests.core.operations import op, upid
 from trueup.adapters.sim_control import Mutation, SimGuest
-from trueup.edges.demo import blows, claims, drawing, findings
+from trueup.edges.demo import blows, claims, drawing, findings, signed
 from trueup.edges.demo.cast import CAST, MANIFESTS
 from trueup.edges.demo.claims import Claim
 from trueup.edges.demo.drawing import ASCII, Marks, Scene
 from trueup.edges.demo.sight import Seen
+from trueup.edges.demo.signed import Deed, Delivery
 from trueup.edges.demo.story import Outcome
 from trueup.edges.demo.teller import Phase, PlainTeller, Player, counts_line
 from trueup.model.ids import Epoch, OpId, TokenId
@@ -121,7 +122,17 @@ def test_one_claim_that_does_not_hold_fails_the_whole() -> None:
     good, bad = Claim(text="a", held=True), Claim(text="b", held=False, detail="why")
 
     def outcome(*some: Claim) -> Outcome:
-        return Outcome(kills=4, recovery={}, final_changes=0, journal_ok=True, duplicates=0, claims=some, seconds=1.0)
+        return Outcome(
+            kills=4,
+            recovery={},
+            final_changes=0,
+            journal_ok=True,
+            duplicates=0,
+            deliveries=3,
+            destroyed=1,
+            claims=some,
+            seconds=1.0,
+        )
 
     assert outcome(good).held
     assert not outcome(good, bad).held
@@ -195,3 +206,16 @@ def test_what_failed_is_told_with_its_reason() -> None:
     one = findings.finding(op(), after, [STARTED, event])
     assert one.found == "no task, the effect was not there, and behind the fence PVE refuses it"
     assert (one.count, one.verdict, one.row) == ("rolled_back", "never took effect", Row.R11)
+
+
+def test_a_signed_destroy_that_was_done_twice_or_under_two_names_does_not_hold() -> None:
+    def delivered(*answers: tuple[str, str]) -> Deed:
+        return Deed(deliveries=[Delivery(request=op, op=op, state=state) for op, state in answers])
+
+    once = [mutation("/nodes/pve3/qemu/108", method="DELETE", purge="1")]
+    good = delivered(("a", "accepted"), ("a", "started"), ("a", "succeeded"))
+    assert signed.claim(good, once).held
+    assert not signed.claim(good, once * 2).held
+    assert not signed.claim(good, []).held
+    assert not signed.claim(delivered(("a", "accepted"), ("b", "accepted"), ("a", "succeeded")), once).held
+    assert not signed.claim(delivered(("a", "accepted"), ("a", "accepted"), ("a", "succeeded")), once).held

@@ -70,7 +70,7 @@ class House(Stage):
     def state(self, op_id: str) -> str:
         return self.json("ops", "show", op_id)["state"]
 
-    def document(self, kind: str = "destroy", vmid: int = VM, **more: object) -> dict:
+    def document(self, kind: str = "destroy", vmid: int = VM, /, **more: object) -> dict:
         """A request as its JSON, asked for by alice; `more` replaces fields."""
         printed = self.ok("request", kind, str(vmid), "--as", "alice", "--reason", "ticket 4711")
         return json.loads(printed) | more

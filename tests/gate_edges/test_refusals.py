@@ -80,15 +80,15 @@ def _weak(house: House) -> bytes:
     return render_envelope(sign(envelope, CryptoSigner(short)))
 
 
-def _of(*people: str, kind: str = "", **more: object) -> Callable[[House], bytes]:
+def _of(*people: str, payload_type: str = "", **more: object) -> Callable[[House], bytes]:
     def make(house: House) -> bytes:
         envelope = opened(house.envelope(house.document(**more), *people))
-        return _dumped(envelope | ({"payloadType": kind} if kind else {}))
+        return _dumped(envelope | ({"payloadType": payload_type} if payload_type else {}))
 
     return make
 
 
-def _times(begin: float, end: float) -> dict[str, object]:
+def _times(begin: float, end: float) -> dict[str, str]:
     return {"not_before": instant(begin), "approve_by": instant(end), "execute_by": instant(end)}
 
 
@@ -104,8 +104,8 @@ ATTACKS: dict[str, tuple[Callable[[House], bytes], str]] = {
     "future": (_of("alice", "bob", **_times(1800, 3600)), "not_yet"),
     "for too long": (_of("alice", "bob", **_times(0, 9e5)), "too_long"),
     "wrong cluster": (_of("alice", "bob", cluster="prod"), "audience"),
-    "wrong kind of payload": (_of("alice", "bob", kind="application/vnd.in-toto+json"), "payload_type"),
-    "said to be a veto": (_of("alice", "bob", kind="application/vnd.trueup.veto.v1+json"), "signature"),
+    "wrong kind of payload": (_of("alice", "bob", payload_type="application/vnd.in-toto+json"), "payload_type"),
+    "said to be a veto": (_of("alice", "bob", payload_type="application/vnd.trueup.veto.v1+json"), "signature"),
     "revoked key": (_of("dave", requested_by="dave"), "revoked_key"),
     "unknown key": (_of("mallory"), "unknown_key"),
     "weak key": (_weak, "unknown_key"),
@@ -115,7 +115,7 @@ ATTACKS: dict[str, tuple[Callable[[House], bytes], str]] = {
     "an unknown field": (_of("alice", "bob", more=1), "malformed"),
     "a float": (_of("alice", "bob", params={"purge": 1.0}), "malformed"),
     "an unknown param": (_of("alice", "bob", params={"skiplock": True}), "malformed"),
-    "nothing for signatures": (_of("alice", "bob", kind="x", nonce=nonce()), "payload_type"),
+    "nothing for signatures": (_of("alice", "bob", payload_type="x", nonce=nonce()), "payload_type"),
 }  # fmt: skip
 
 
