@@ -85,7 +85,11 @@ def test_http_answers_with_codes(house: House) -> None:
         big = client.ask("POST", "/v1/requests", body=b"{" + b" " * 70_000 + b"}").problem()
         assert big["status"] == 413
         house.ok("veto", request, "--key", "bob.key", "--reason", "still in use", "-o", "veto.json")
-        no = client.ask("POST", "/v1/requests", body=(house.folder / "veto.json").read_bytes())
+        veto = (house.folder / "veto.json").read_bytes()
+        route = f"/v1/requests/{request}/veto"
+        assert client.ask("POST", route, body=other).problem()["status"] == 409
+        assert client.ask("POST", route, body=veto[:-9]).problem()["refusal"] == "malformed"
+        no = client.ask("POST", route, body=veto)
         assert (no.status, no.json["state"]) == (202, "vetoed")
         (house.folder / "policy.yaml").unlink()
         closed = client.ask("POST", "/v1/requests", body=other).problem()

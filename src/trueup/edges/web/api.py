@@ -48,6 +48,7 @@ def routes(site: Site) -> list[Route]:
         *(Route(path, _json(read)) for path, read in reads.items()),
         Route("/v1/requests", _requests(site), methods=["GET", "POST"]),
         Route("/v1/requests/{request_id}/approvals", _approvals(site), methods=["POST"]),
+        Route("/v1/requests/{request_id}/veto", _veto(site), methods=["POST"]),
         Route("/v1/events", _events(site)),
         Route("/openapi.json", _json(_document)),
         Route("/metrics", _metrics(site)),
@@ -213,6 +214,18 @@ def _approvals(site: Site) -> Handler:
         gate = intake.opened(site.intake)
         known = await _known(site, request)
         taken = await gate.approve(known.request_id, await request.body(), intake.VIA)
+        return answered(intake.body(taken), intake.status(taken))
+
+    return answer
+
+
+def _veto(site: Site) -> Handler:
+    async def answer(request: Request) -> Response:
+        gate = intake.opened(site.intake)
+        known = await _known(site, request)
+        content = await request.body()
+        intake.require_veto(content, known.request_id)
+        taken = await gate.submit(content, intake.VIA)
         return answered(intake.body(taken), intake.status(taken))
 
     return answer

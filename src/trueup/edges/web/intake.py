@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
 
+from trueup.core.gate_envelope import parse_envelope
+from trueup.core.gate_form import parse_veto
 from trueup.edges.cli.output import Json
 from trueup.edges.web.problems import GATE_CLOSED, REFUSED, Problem
 from trueup.model.gate import Refusal
-from trueup.model.gate_answers import Answer, Outcome
+from trueup.model.gate_answers import VETO_TYPE, Answer, GateRefused, Outcome
 
 VIA: Final = "http"
 
@@ -75,3 +77,14 @@ def status(answer: Answer) -> HTTPStatus:
         refusal = answer.refusal.value if answer.refusal else None
         raise Problem(code, answer.reason, type=kind, more={**body(answer), "refusal": refusal})
     return HTTPStatus.OK if answer.outcome is Outcome.REPETITION else HTTPStatus.ACCEPTED
+
+
+def require_veto(content: bytes, request_id: str) -> None:
+    """Raise Problem for a well-formed statement that is no veto of this request; all else is for the gate to refuse."""
+    try:
+        envelope = parse_envelope(content)
+        named = parse_veto(envelope.payload).request_id if envelope.payload_type == VETO_TYPE else ""
+    except GateRefused:
+        return
+    if named != request_id:
+        raise Problem(HTTPStatus.CONFLICT, "this is no veto of this request", type=REFUSED)

@@ -408,6 +408,9 @@ def _paths() -> dict[str, Json]:
         "/v1/requests/{request_id}/approvals": {
             "post": _deliver("Hand in signatures over a request that waits for them.", [_id("request_id")])
         },
+        "/v1/requests/{request_id}/veto": {
+            "post": _deliver("Hand in a signed veto of a request that was not carried out yet.", [_id("request_id")])
+        },
         "/v1/events": _events(),
         "/healthz": _open("Whether the agent lives.", {"200": _json_answer("It does.", "Alive")}),
         "/readyz": _open(
