@@ -1,0 +1,1 @@
+"""What trueup costs, beside what other ways of doing the same cost. See README.md."""

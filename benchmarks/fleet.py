@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 NODES = tuple(f"pve{number:02d}" for number in range(1, 17))
-TOKEN = "trueup@pve!bench"
-SECRET = "00000000-0000-4000-8000-000000000000"
+TOKEN = "trueup@pve!bench"  # noqa: S105 - its name
+SECRET = "00000000-0000-4000-8000-000000000000"  # noqa: S105 - of the stand-in, which checks none
 INSTALLATION = "01930000-0000-7000-8000-000000000000"
 """The id of the first record in the benchmarks' journals, and so the installation in their guests' markers."""
 
@@ -58,7 +58,8 @@ def config_of(number: int) -> dict[str, Any]:
             "net0": f"name=eth0,bridge=vmbr0,hwaddr={mac},ip=dhcp,type=veth", "description": text,
         }  # fmt: skip
     return {
-        "name": f"guest-{vmid}", "cores": 2, "memory": 2048, "sockets": 1, "ostype": "l26", "scsihw": "virtio-scsi-single",
+        "name": f"guest-{vmid}", "cores": 2, "memory": 2048, "sockets": 1, "ostype": "l26",
+        "scsihw": "virtio-scsi-single",
         "scsi0": f"local-lvm:vm-{vmid}-disk-0,iothread=1,size=32G", "boot": "order=scsi0", "onboot": 1, "tags": "bench",
         "net0": f"virtio={mac},bridge=vmbr0", "agent": "1", "cpu": "x86-64-v2-AES", "description": text,
         "smbios1": f"uuid=00000000-0000-4000-8000-{number:012x}", "vmgenid": f"00000000-0000-4000-9000-{number:012x}",
@@ -74,7 +75,10 @@ def digest_of(number: int) -> str:
 def manifest_of(number: int) -> str:
     """The manifest that guest `number` is as declared by."""
     vmid = vmid_of(number)
-    head = f"name: guest-{vmid}\nvmid: {vmid}\nnode: {node_of(number)}\npower: running\nlabels: {{tier: web, owner: team-{number % 7}}}\n"
+    head = (
+        f"name: guest-{vmid}\nvmid: {vmid}\nnode: {node_of(number)}\npower: running\n"
+        f"labels: {{tier: web, owner: team-{number % 7}}}\n"
+    )
     if kind_of(number) == "lxc":
         return (
             f'kind: Container\n{head}source: {{template: "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"}}\n'
@@ -83,8 +87,8 @@ def manifest_of(number: int) -> str:
         )
     return (
         f"kind: VirtualMachine\n{head}source: {{empty: true}}\n"
-        "config:\n  cores: 2\n  memory: 2048\n  ostype: l26\n  scsihw: virtio-scsi-single\n  onboot: 1\n  tags: [bench]\n"
-        "  cpu: x86-64-v2-AES\n  agent: 1\n  boot: order=scsi0\n"
+        "config:\n  cores: 2\n  memory: 2048\n  ostype: l26\n  scsihw: virtio-scsi-single\n  onboot: 1\n"
+        "  tags: [bench]\n  cpu: x86-64-v2-AES\n  agent: 1\n  boot: order=scsi0\n"
         "  scsi0: {storage: local-lvm, size: 32G, iothread: 1}\n  net0: {model: virtio, bridge: vmbr0}\n"
     )
 
@@ -132,5 +136,6 @@ def task_row(number: int, *, status: str = "OK", kind: str = "qmcreate", began_s
     return {
         "upid": upid(number, kind, began_s), "node": node_of(number), "pid": 4096 + number,
         "pstart": 0x0100_0000 + number, "starttime": began_s, "endtime": began_s + 9, "type": kind,
-        "id": str(vmid_of(number)), "user": TOKEN.partition("!")[0], "tokenid": TOKEN.partition("!")[2], "status": status,
+        "id": str(vmid_of(number)), "user": TOKEN.partition("!")[0], "tokenid": TOKEN.partition("!")[2],
+        "status": status,
     }  # fmt: skip

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -99,7 +99,7 @@ async def in_turn(times: int, *sides: Callable[[], Awaitable[float]]) -> list[li
 class Stopwatch:
     """Wall and CPU time of a block, in seconds; the CPU time is this process's alone."""
 
-    def __enter__(self) -> "Stopwatch":
+    def __enter__(self) -> Self:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         return self
 

@@ -1,4 +1,4 @@
-"""Growth as plain SVG: seconds over sizes, both axes logarithmic, so that what is in proportion is a line of slope 1."""
+"""Growth as plain SVG: seconds over sizes, on logarithmic axes, so that what is in proportion is a line of slope 1."""
 
 import math
 from collections.abc import Sequence
@@ -33,7 +33,10 @@ def _svg(curves: dict[str, list[tuple[float, float]]]) -> str:
         return _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="12">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+            ' font-family="sans-serif" font-size="12">'
+        ),
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
     ]
     for power in range(low, high + 1):

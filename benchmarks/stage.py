@@ -83,7 +83,7 @@ class StandIn:
 @contextmanager
 def scratch() -> Generator[Path]:
     """A folder beside the project: on the disk that journals are kept on, not on a tmpfs that syncs for nothing."""
-    place = ROOT / ".cache" / "bench"
+    place = ROOT / "build" / "bench"
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place) as folder:
         yield Path(folder)

@@ -274,8 +274,10 @@ _PLAIN: dict[str, Callable[[Fleet, Params], Any]] = {
 def _whole(status: int, content: object) -> bytes:
     body = json.dumps(content, separators=(",", ":")).encode()
     head = (
-        f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\nDate: {time.strftime('%a, %d %b %Y %H:%M:%S GMT', time.gmtime())}\r\n"
-        f"Server: pve-api-daemon/3.0\r\nContent-Type: application/json;charset=UTF-8\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\n"
+        f"Date: {time.strftime('%a, %d %b %Y %H:%M:%S GMT', time.gmtime())}\r\n"
+        "Server: pve-api-daemon/3.0\r\nContent-Type: application/json;charset=UTF-8\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 

@@ -1,4 +1,4 @@
-"""Other people's tools, in an environment of their own: `.cache/bench-venv`, which `make bench` makes from PyPI."""
+"""Other people's tools, in an environment of their own: `build/bench-venv`, which `make bench` makes from PyPI."""
 
 import json
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-VENV = HERE.parent.parent / ".cache" / "bench-venv"
-ABSENT = "no .cache/bench-venv: `make bench` could not make it from PyPI"
+VENV = HERE.parent.parent / "build" / "bench-venv"
+ABSENT = "no build/bench-venv: `make bench` could not make it from PyPI"
 
 
 def numbers(script: str, *args: str, timeout_s: float, env: dict[str, str] | None = None) -> list[float] | str:

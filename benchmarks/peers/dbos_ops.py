@@ -29,15 +29,18 @@ DBOS(config=config)
 
 @DBOS.step()
 async def step(number: int) -> str:
+    """One step."""
     return f"UPID:{number}"
 
 
 @DBOS.workflow()
 async def workflow(number: int) -> str:
+    """A workflow of it."""
     return await step(number)
 
 
 async def rate() -> float:
+    """Workflows a second."""
     todo = iter(range(COUNT))
 
     async def work() -> None:
@@ -50,6 +53,7 @@ async def rate() -> float:
 
 
 async def main() -> None:
+    """Measure and print."""
     DBOS.launch()
     await workflow(0)
     rates = [await rate() for _ in range(TIMES)]

@@ -144,12 +144,13 @@ async def _lists(size: Size, guests: int, engine: Standing, stand_in: stage.Stan
     goal = Goal(bound=2 * len(fleet.NODES) + 2, unit="calls")
     return [
         Figure(
-            key=f"pass/{guests}/calls", what=f"pass over {guests:,} unchanged guests: HTTP calls", value=calls, goal=goal,
-            notes=notes,
+            key=f"pass/{guests}/calls", what=f"pass over {guests:,} unchanged guests: HTTP calls",
+            value=calls, goal=goal, notes=notes,
         ),
         compared(
             f"pass/{guests}/cpu", f"pass over {guests:,} unchanged guests: CPU time",
-            Sample(name="trueup", values=cpu), Sample(name="bare msgspec decode of the same bytes", values=decoded), CPU, notes,
+            Sample(name="trueup", values=cpu),
+            Sample(name="bare msgspec decode of the same bytes", values=decoded), CPU, notes,
         ),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Recovery of operations whose tasks ended while nobody watched: it has to cost pages, and little more than reading them.
+"""Recovery of operations whose tasks ended while nobody watched: it costs pages, and little more than reading them.
 
 The bare script knows what to look for and judges nothing: it loads the rows in flight, reads the same pages, and
 commits as many records of the same size at once (an end for each creation, and that its guest is ours). It computes no
