@@ -1,8 +1,11 @@
 """The whole journal: from SQLite to PostgreSQL and back with one chain, pruned, saved, rebuilt."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.journal.samples import draft, epoch, failed, record_id, running, started, succeeded
@@ -13,7 +16,7 @@ from trueup.adapters.postgres import apart, audit, upkeep
 from trueup.adapters.postgres.address import parse
 from trueup.adapters.sqlite.retention import Clerk
 from trueup.adapters.system import SystemClock
-from trueup.model.errors import BadInput, Corrupt, JournalBusy
+from trueup.model.errors import BadInput, Corrupt, JournalBusy, JournalFailed
 from trueup.model.ids import Vmid
 from trueup.model.ops import Adopted, Doubted, OpState, Paused
 
@@ -181,3 +184,64 @@ def test_a_damaged_journal_is_put_aside_and_starts_anew_in_doubt(
         "lab.quarantined-now",
         "lab",
     ]
+
+
+# --- The lease of upkeep ----------------------------------------------------------------------------------------------
+
+
+def slowly(monkeypatch: pytest.MonkeyPatch, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Pruning takes longer than its lease, and lets nothing else run, as the work on a large copy does."""
+    prune = sqlite.prune
+
+    def slow(*arguments: object, **named: object) -> object:
+        time.sleep(seconds)
+        meanwhile()
+        return prune(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(upkeep.sqlite, "prune", slow)
+    monkeypatch.setattr(upkeep, "_LEASE_S", 4.0)
+
+
+def test_upkeep_that_takes_longer_than_its_lease_keeps_it(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(database)
+    met: list[str] = []
+
+    def another() -> None:
+        with pytest.raises(JournalBusy) as busy:
+            apart.run(lambda: _entering(database))
+        met.append(str(busy.value))
+
+    slowly(monkeypatch, 6.0, another)
+    done = apart.run(lambda: upkeep.prune(parse(database, "lab"), NOW_MS // 2, CLERK, CLOCK, dry=False))
+    assert done.records
+    assert "clerk:1 leads" in met[0]
+    assert apart.run(lambda: audit.leader(parse(database, "lab"))) is None, "given back, not left to run out"
+    assert asyncio.run(verified(database))
+
+
+def test_upkeep_that_lost_its_lease_changes_nothing(
+    database: str, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(database)
+    before = list(apart.each(lambda: audit.export(parse(database, "lab"))))
+    name = database.rpartition("/")[2]
+    slowly(monkeypatch, 0.0, lambda: apart_sql(postgres, name, "UPDATE trueup.lease SET session = 'another'"))
+    with pytest.raises(JournalFailed, match="nothing was changed"):
+        apart.run(lambda: upkeep.prune(parse(database, "lab"), NOW_MS // 2, CLERK, CLOCK, dry=False))
+    assert list(apart.each(lambda: audit.export(parse(database, "lab")))) == before
+
+
+async def _entering(database: str) -> None:
+    journal = await opened(database)
+    await journal.close()
+
+
+def apart_sql(postgres: Server, name: str, statement: str) -> None:
+    """From within a loop."""
+
+    async def work() -> None:
+        connection = await asyncpg.connect(postgres.url(name))
+        await connection.execute(statement)
+        await connection.close()
+
+    apart.run(work)

@@ -39,6 +39,7 @@ _RELEASE: Final = (
     "UPDATE trueup.lease SET session = '', role = 'free', lease_until = clock_timestamp()"
     " WHERE journal = $1 AND session = $2"
 )
+_HELD: Final = "SELECT lease_until > clock_timestamp() FROM trueup.lease WHERE journal = $1 AND session = $2"
 _LOOK: Final = (
     "SELECT holder, epoch, role, extract(epoch FROM lease_until - clock_timestamp())::float8 AS left_s,"
     " session <> '' AND lease_until > clock_timestamp() AS held FROM trueup.lease WHERE journal = $1"
@@ -74,6 +75,11 @@ async def give_back(connection: Connection, journal: int, session: str) -> None:
     """Let go of a hold, and tell those who stand by."""
     await connection.execute(_RELEASE, journal, session)
     await connection.execute(f"NOTIFY {CHANNEL}")
+
+
+async def is_held(connection: Connection, journal: int, session: str) -> bool:
+    """Whether this hold is still good, by the database's clock."""
+    return bool(await connection.fetchval(_HELD, journal, session))
 
 
 def busy(leader: Leader | None, where: str) -> JournalBusy:

@@ -1,9 +1,12 @@
 """What is done to a journal in PostgreSQL as a whole: copies, pruning, and what is saved of a damaged one.
 
 Each of them works on a copy (`scratch`), where the rules are SQLite's own, and takes over what came of it in one
-transaction that holds the head's lock. Those that write hold the lease as well, so no agent is under way.
+transaction that holds the head's lock. Those that write hold the lease as well, so no agent is under way; it is renewed
+beside the work, and asked for once more before the transaction ends.
 """
 
+import asyncio
+import threading
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,17 +18,21 @@ import msgspec
 from trueup.adapters import sqlite
 from trueup.adapters.postgres import audit, lease, scratch, server, trouble
 from trueup.adapters.postgres.address import Address
+from trueup.adapters.postgres.lease import Keeping
 from trueup.adapters.postgres.scratch import Scratch
 from trueup.adapters.postgres.server import Connection, connected
 from trueup.adapters.sqlite.audit import Verification
 from trueup.adapters.sqlite.copies import Copied, Salvage
 from trueup.adapters.sqlite.retention import Clerk, Pruning
-from trueup.model.errors import BadInput, Corrupt, require
+from trueup.model import limits
+from trueup.model.errors import BadInput, Corrupt, JournalFailed, require
 from trueup.ports import Clock
 
-_LEASE_S: Final = 3600.0
-"""For upkeep, which renews nothing; it is given back at the end. Whoever kills it in the middle waits so long, or gives
-the lease back by hand."""
+_LEASE_S: Final = limits.LEASE_S
+"""Renewed for as long as the work takes. Whoever kills it in the middle waits so long at most."""
+
+_LOOK_S: Final = 0.05
+"""Between two looks of the thread that renews at whether the work is over."""
 
 
 async def backup(address: Address, target: Path) -> Copied:
@@ -87,7 +94,7 @@ async def prune(address: Address, before_ms: int, clerk: Clerk, clock: Clock, *,
             ):
                 _require_sound(copy.found, address)
                 return sqlite.prune(copy.path, before_ms=before_ms, clerk=clerk, dry=True)
-    async with _alone(address, clerk.holder, clock) as (connection, journal), connection.transaction():
+    async with _alone(address, clerk.holder, clock) as (connection, journal):
         last = await _locked_seq(connection, journal)
         async with scratch.copied(connection, journal) as copy:
             _require_sound(copy.found, address)
@@ -126,7 +133,7 @@ async def quarantine(address: Address, folder: Path, holder: str, clock: Clock, 
         BadInput: there is no journal, or it is sound.
         JournalBusy: an agent leads.
     """
-    async with _alone(address, holder, clock) as (connection, journal), connection.transaction():
+    async with _alone(address, holder, clock) as (connection, journal):
         await _locked_seq(connection, journal)
         async with scratch.copied(connection, journal) as copy:
             saved = sqlite.quarantine(copy.path, stamp=stamp.text, record_id=stamp.record_id, at_ms=stamp.at_ms)
@@ -161,16 +168,48 @@ def _keep(files: Mapping[Path, Path]) -> None:
 
 @asynccontextmanager
 async def _alone(address: Address, holder: str, clock: Clock) -> AsyncGenerator[tuple[Connection, int]]:
-    """A connection and the journal's number, with the lease held meanwhile. Raises BadInput or JournalBusy."""
+    """A transaction and the journal's number, with the lease held meanwhile.
+
+    Raises:
+        BadInput: there is no journal. JournalBusy: an agent leads.
+        JournalFailed: the lease was lost while the work went on; nothing was changed.
+    """
     async with connected(address, target="read-write") as connection:
         journal = await server.require_number(connection, address)
         await server.require_durable(connection, address.shown)
         await connection.execute("SET idle_in_transaction_session_timeout = 0")  # a copy takes its time
         hold = await lease.take(connection, journal, holder, _LEASE_S, clock, address.shown)
-        try:
+        keeping = Keeping(address, journal, _LEASE_S, hold, clock)
+        async with renewed(keeping), connection.transaction():
             yield connection, journal
+            if not await lease.is_held(connection, journal, hold.session):
+                what = "the lease was lost while the work went on; nothing was changed"
+                raise JournalFailed(what=what, where=address.shown, remedy="run the command again")
+
+
+@asynccontextmanager
+async def renewed(keeping: Keeping) -> AsyncGenerator[None]:
+    """Keep a lease while this is open, and give it back.
+
+    A thread of its own does it: the work on a copy goes on for long without letting anything else run.
+    """
+    over = threading.Event()
+
+    async def keep() -> None:
+        keeping.start()
+        try:
+            while not over.is_set():  # noqa: ASYNC110 - it is set by another thread
+                await asyncio.sleep(_LOOK_S)
         finally:
-            await lease.give_back(connection, journal, hold.session)
+            await keeping.let_go()
+
+    thread = threading.Thread(target=lambda: asyncio.run(keep()), name="journal-lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        await asyncio.to_thread(thread.join)
 
 
 async def _locked_seq(connection: Connection, journal: int) -> int:
