@@ -9,6 +9,7 @@ from tests.simulation.cluster import SimCluster
 from tests.simulation.gate_harness import OURS, GateStory, Paper, Post, spec_of
 from tests.simulation.gate_people import PEOPLE, other_reason
 from tests.simulation.harness import KEEPER, KEEPER_SECRET
+from trueup.model import limits
 from trueup.model.gate import Refusal
 from trueup.model.gate_answers import Answer, Outcome
 from trueup.model.ids import GuestType
@@ -62,6 +63,8 @@ async def ordinary(post: Post, case: Case) -> None:
         await post.hand_in(paper.by("alice"), "spool")
     await asyncio.gather(post.hand_in(both, "spool"), post.hand_in(both, "http"))
     answer = await post.until_ended(both, "http", every_s=2.0)
+    again = await post.hand_in(both, "spool")
+    assert (again.outcome, again.state) == (Outcome.REPETITION, answer.state), again
     changed = post.rewritten(paper, other_reason(paper.payload)).by("alice", "bob")
     refused = await post.hand_in(changed, "http")
     assert refused.refusal is Refusal.REPLAY, refused
@@ -73,6 +76,9 @@ async def again_with_its_key(post: Post, case: Case, before: Paper, first: Answe
     assert post.cluster is not None
     if not post.cluster.has(OURS):
         return None
+    if first.state == "failed" and case.guest is LXC:
+        # Its failed task must lie clearly before the new signing, or the container may have been made anew.
+        await asyncio.sleep(2 * limits.CLOCK_DIFFERENCE_S)
     paper = await post.prepare(case.kind, key="the-key", **case.params)
     both = paper.by("alice", "bob")
     answer = await post.hand_in(both, "spool")
@@ -85,7 +91,7 @@ async def again_with_its_key(post: Post, case: Case, before: Paper, first: Answe
         assert (answer.outcome, answer.state) == (Outcome.REPETITION, "succeeded"), answer
         return answer
     if first.state in {"failed", "vetoed", "expired"}:
-        assert answer.refusal not in {Refusal.KEY_TAKEN, Refusal.KEY_DIFFERS}, answer
+        assert answer.refusal in {None, Refusal.UNREADABLE, Refusal.BLOCKED}, answer
         assert answer.outcome is not Outcome.REPETITION or answer.request != first.request, answer
         return await post.until_ended(both, "spool", every_s=5.0)
     return answer

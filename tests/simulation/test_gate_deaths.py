@@ -18,6 +18,7 @@ STRIDE = {"destroy-qemu": 3, "destroy-lxc": 8, "rollback": 8, "disk-remove": 8, 
 """Each commit dies at every point around a write, and at every n-th of those that only read: dying there is dying
 before what comes next. `make simulate` dies at all of them in turn."""
 PAIRS = 4
+ACCIDENTS = ["reply_lost", "error_596_work_continues", "error_500_worker_runs", "request_lost", "task_fails"]
 LATE = {"fault": "late", "method": "DELETE", "path": "/301$", "delay_s": 900.0}
 
 
@@ -69,7 +70,7 @@ def test_its_delete_arrives_long_after_recovery(name: str) -> None:
     assert ends(told) == [("failed", "not_started"), ("succeeded", "task_ok")]
 
 
-@pytest.mark.parametrize("fault", ["reply_lost", "error_596_work_continues", "error_500_worker_runs", "request_lost"])
+@pytest.mark.parametrize("fault", ACCIDENTS)
 @pytest.mark.parametrize("name", ["destroy-qemu", "destroy-lxc", "disk-remove"])
 def test_a_death_and_an_accident_to_each_write(name: str, fault: str) -> None:
     """The guard's answer, the one of the request itself; kinds with a fence are told apart without anybody's word."""

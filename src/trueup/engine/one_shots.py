@@ -83,12 +83,17 @@ class OneShots:
             return NotNow(why="there is no gate to ask once more (no keyring and policy)")
         if await self._deck.journal.doubts():
             return NotNow(why="the journal may not know all that was done (`trueup journal acknowledge`)")
-        for other in await self._deck.journal.in_flight():
-            if other.intent.vmid == accepted.intent.vmid:  # it may have been left open by an earlier incarnation
-                return NotNow(why=f"operation {other.op_id} on this guest is still open (`trueup ops show`)")
+        other = await self._still_open(accepted)
+        if other is not None:
+            return NotNow(why=f"operation {other.op_id} on this guest is still open (see `trueup ops show`)")
         if await self._deck.journal.paused() & {"*", accepted.intent.name}:
             return NotNow(why="it is paused (`trueup resume`)")
         return None
+
+    async def _still_open(self, accepted: OpView) -> OpView | None:
+        """Another operation of the guest whose end is not known: it closes the guest's lane, whoever began it."""
+        in_flight = await self._deck.journal.in_flight()
+        return next((other for other in in_flight if other.intent.vmid == accepted.intent.vmid), None)
 
     async def _now_ms(self) -> int:
         """Our clock, never behind the journal: a clock that was set back does not open what had closed."""
