@@ -35,7 +35,9 @@ class SimCluster:
 
     def gone(self, ticket: int) -> None:
         self.world.client_gone(ticket)
-        self._answers.pop(ticket, None)
+        answer = self._answers.pop(ticket, None)
+        if answer is not None and answer.done() and not answer.cancelled():
+            answer.exception()  # whoever waited for it was cancelled in the same moment: nobody else reads it
 
     def act(self, action: Mapping[str, object]) -> None:
         """An administrator or an accident does something now."""

@@ -14,10 +14,10 @@ from tests.simulation.gate_harness import GateRun, play
 from tests.simulation.gate_stories import CASES, story_of
 from trueup.model.ops import OpState, Reason
 
-STRIDE = {"destroy-qemu": 3, "destroy-lxc": 8, "rollback": 8, "disk-remove": 8, "stop": 8}
+STRIDE = {"destroy-qemu": 6, "destroy-lxc": 12, "rollback": 12, "disk-remove": 12, "stop": 12}
 """Each commit dies at every point around a write, and at every n-th of those that only read: dying there is dying
 before what comes next. `make simulate` dies at all of them in turn."""
-PAIRS = 4
+PAIRS = 3
 ACCIDENTS = ["reply_lost", "error_596_work_continues", "error_500_worker_runs", "request_lost", "task_fails"]
 LATE = {"fault": "late", "method": "DELETE", "path": "/301$", "delay_s": 900.0}
 

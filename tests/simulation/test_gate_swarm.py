@@ -5,8 +5,8 @@ import pytest
 from tests.simulation.gate_swarm import Figures, sweep, tale
 from tests.simulation.report import Report
 
-TALES = 40
-SHARDS = 4
+TALES = 24
+SHARDS = 3
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
