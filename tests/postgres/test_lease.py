@@ -240,3 +240,31 @@ def test_journals_of_one_database_do_not_meet(database: str) -> None:
         assert await verified(database) == 2
 
     asyncio.run(story())
+
+
+def test_a_leader_that_stands_still_in_mid_append_holds_nobody_up_beyond_its_lease(database: str) -> None:
+    """It holds the head's lock, with which its successor begins; the server cuts it off within the lease."""
+
+    async def story() -> None:
+        first = await opened(database, lease_s=limits.LEASE_MIN_S)
+        await epoch(first)
+        assert first._keeping._task is not None
+        connection = await first._store._connected()
+        await connection.execute("BEGIN")
+        await connection.fetchrow("SELECT 1 FROM trueup.head FOR UPDATE")
+        first._keeping._task.cancel()  # from here on it does nothing, as under SIGSTOP
+        began = CLOCK.monotonic()
+        second = None
+        while second is None:
+            try:
+                second = await opened(database, holder="two:2")
+            except JournalBusy:
+                await asyncio.sleep(0.2)
+        leads = CLOCK.monotonic()
+        assert await epoch(second) == 2
+        print(f"led {leads - began:.1f} s, had its epoch {CLOCK.monotonic() - began:.1f} s after the other stood still")
+        assert CLOCK.monotonic() - leads < limits.POSTGRES_IDLE_S / 2
+        await second.close()
+        await first.close()
+
+    asyncio.run(story())

@@ -11,11 +11,9 @@ from trueup.adapters.signing import DsseVerifier
 from trueup.edges.spool import Spool
 from trueup.engine.deck import Deck
 from trueup.engine.gate import Gate
+from trueup.model import limits
 from trueup.model.gate_answers import Answer, GateRefused, Outcome
 from trueup.model.settings import Settings
-
-LOOK_S: Final = 1.0
-"""Between two looks at the spool; a person who drops a file there and looks up sees the answer."""
 
 LAPSE_S: Final = 5.0
 """Between two looks at requests whose time may be over."""
@@ -82,7 +80,7 @@ class Gatekeeper:
         """Look again and again, for ever. Raises Stale or JournalFailed."""
         while True:
             await self.look()
-            await self._clock.sleep(LOOK_S)
+            await self._clock.sleep(limits.SPOOL_LOOK_S)
 
     def _heard(self, answer: Answer) -> Answer:
         if answer.outcome in {Outcome.ACCEPTED, Outcome.PENDING} and self.wake is not None:

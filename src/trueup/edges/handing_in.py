@@ -13,11 +13,12 @@ import msgspec
 from trueup.edges import acts, incarnation
 from trueup.edges.acts import Acts, Message, Scribe
 from trueup.edges.gating import open_gate
+from trueup.edges.inbox import Post
 from trueup.edges.looking import LookingPve
 from trueup.edges.parts import Parts
 from trueup.engine.deck import Deck
 from trueup.engine.surveyor import installation_of
-from trueup.model.errors import ReadFailed
+from trueup.model.errors import JournalBusy, ReadFailed
 from trueup.model.gate_answers import Answer
 from trueup.model.ids import TokenId
 from trueup.model.notes import Note
@@ -59,7 +60,7 @@ async def hand_in(
     """Take a signed statement to the gate; with `request_id`, as more signatures over that request.
 
     Raises:
-        JournalBusy: the journal is held by somebody who does not listen.
+        JournalBusy: the journal is held by somebody who does not listen, and is not shared with other agents.
         BadInput, Corrupt, JournalFailed: the journal cannot be written, or there is no token to look at guests with.
     """
     message = Message(
@@ -89,7 +90,13 @@ async def hand_in(
             gate, _ = open_gate(deck, settings, own_token=settings.cluster.keeper is not None)
             return await Acts(scribe, lambda: (), gate).do(message)
 
-    raw = await acts.here_or_there(parts, settings, message, here)
+    try:
+        raw = await acts.here_or_there(parts, settings, message, here)
+    except JournalBusy:  # the leader is on another machine
+        async with parts.standing_by(settings.store) as standby:
+            if standby is None:
+                raise
+            return HandedIn(answer=await Post(standby).submit(content, via), agent_lives=True)
     return HandedIn(answer=msgspec.json.decode(raw, type=Answer), agent_lives=lives)
 
 

@@ -8,17 +8,23 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from trueup.ports import JournalReader
+
 if TYPE_CHECKING:
     from trueup.adapters.postgres.lease import Leader
     from trueup.adapters.sqlite import Stats, Verification
     from trueup.adapters.sqlite.copies import Copied, Salvage
     from trueup.adapters.sqlite.retention import Clerk, Pruning
     from trueup.model.settings import StoreSettings
-    from trueup.ports import Clock, Journal, JournalReader
+    from trueup.ports import Clock, Journal
 
 
-class StandingBy(Protocol):
+class StandingBy(JournalReader, Protocol):
     """A journal that is not led from here, and a lease that is waited for."""
+
+    async def leader(self) -> "Leader | None":
+        """Who leads now; None = nobody. Raises JournalFailed."""
+        ...
 
     async def chance_to_lead(self) -> "Leader | None":
         """Wait until the lease is free, has run out, or a while has passed. Returns who leads then; None = nobody."""

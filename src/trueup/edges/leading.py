@@ -10,13 +10,16 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, cast
 
+from trueup.edges.inbox import Inbox, Taker
 from trueup.edges.log import Log
 from trueup.edges.parts import Parts
+from trueup.edges.spool import Door
 from trueup.edges.systemd import Systemd
+from trueup.edges.waiting_room import WaitingRoom
 from trueup.edges.web.health import Health, Phase
 from trueup.model.errors import JournalBusy, JournalFailed, Stale, TrueupError
 from trueup.model.settings import Settings
-from trueup.ports import Journal
+from trueup.ports import Clock, Journal
 
 ANEW: Final = (Stale, JournalFailed)
 """Errors after which an agent on PostgreSQL stands by again; on SQLite they end it."""
@@ -33,8 +36,8 @@ class Candidate:
         self._journal = journal
 
     @asynccontextmanager
-    async def lead(self, health: Health, systemd: Systemd) -> AsyncGenerator[Journal]:
-        """Wait until this agent leads; then the journal, until the end.
+    async def lead(self, health: Health, systemd: Systemd, room: WaitingRoom) -> AsyncGenerator[Journal]:
+        """Wait until this agent leads, in the `room` while another one does; then the journal, until the end.
 
         Raises:
             Corrupt, BadInput: the journal cannot be written. JournalFailed: not for now.
@@ -45,14 +48,14 @@ class Candidate:
         async with AsyncExitStack() as stack:
             alive = asyncio.create_task(systemd.watchdog(self._parts.clock()))
             try:
-                journal = await self._wait(stack, health, systemd)
+                journal = await self._wait(stack, health, systemd, room)
             finally:
                 alive.cancel()
             yield journal
 
-    async def _wait(self, stack: AsyncExitStack, health: Health, systemd: Systemd) -> Journal:
+    async def _wait(self, stack: AsyncExitStack, health: Health, systemd: Systemd, room: WaitingRoom) -> Journal:
         said = ""
-        async with self._parts.standing_by(self._settings.store) as standby:
+        async with self._parts.standing_by(self._settings.store) as standby, AsyncExitStack() as meanwhile:
             while True:
                 journal = self._parts.journal(self._settings.store)
                 try:
@@ -60,6 +63,8 @@ class Candidate:
                 except JournalBusy as busy:
                     await journal.close()
                     leader = busy.what.partition(",")[0]
+                    if health.phase is not Phase.STANDBY and standby is not None:
+                        await meanwhile.enter_async_context(room.open(standby))
                     if health.phase is not Phase.STANDBY or leader != said:
                         self._log.info("standing_by", text=busy.what)
                         said = leader
@@ -90,6 +95,13 @@ async def candidate(parts: Parts, settings: Settings, log: Log) -> AsyncGenerato
         yield Candidate(parts, settings, log, journal)
     finally:
         await journal.close()
+
+
+def taker(settings: Settings, journal: Journal, gate: Door, clock: Clock, log: Log) -> Taker | None:
+    """Who brings to the gate what standbys have put down; None where there are none."""
+    if settings.store.postgres is None:
+        return None
+    return Taker(cast("Inbox", journal), gate, clock, lambda text: log.info("inbox", text=text))
 
 
 def stands_by_again(settings: Settings, error: BaseException) -> TrueupError | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from trueup.edges.standing import Leased, LeaseHolder
 from trueup.model.errors import InvariantBroken, NotSent
 from trueup.model.gate import RequestState, RequestView
 from trueup.model.guests import Backup, ResourceRow, Snapshot
@@ -105,6 +106,10 @@ class LookingJournal:
 
     async def close(self) -> None:
         """Whoever opened the reader closes it."""
+
+    async def leader(self) -> LeaseHolder | None:
+        """Who holds the lease of a journal that several agents share; None = nobody, or there is no lease."""
+        return await self._reader.leader() if isinstance(self._reader, Leased) else None
 
     async def in_flight(self) -> tuple[OpView, ...]:
         """See `trueup.ports.JournalReader`."""

@@ -1,7 +1,7 @@
 """How guests stand: in sync or not, and how they do; for `trueup status`, for HTTP and for the page alike."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -13,7 +13,7 @@ from trueup.engine.surveyor import Survey
 from trueup.model.gate import RequestView
 from trueup.model.guests import Power
 from trueup.model.ids import Vmid
-from trueup.model.ops import OpView
+from trueup.model.ops import EpochTaken, OpView
 from trueup.model.plan import Bucket, GuestPlan
 from trueup.model.settings import Mode
 
@@ -33,11 +33,42 @@ class GuestStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Leader(msgspec.Struct, frozen=True, kw_only=True):
-    """Who took the last epoch, and whether somebody holds the journal now."""
+    """Who took the last epoch, and whether somebody holds the journal now; epoch 0 = it is about to take its own."""
 
     epoch: int
     holder: str
     alive: bool
+
+
+class LeaseHolder(Protocol):
+    """Who holds the lease of a journal that several agents share."""
+
+    @property
+    def holder(self) -> str:
+        """Host and pid."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """Its epoch; 0 = none taken yet."""
+        ...
+
+
+@runtime_checkable
+class Leased(Protocol):
+    """A journal that several agents share."""
+
+    async def leader(self) -> LeaseHolder | None:
+        """Who holds its lease now; None = nobody."""
+        ...
+
+
+async def leader_of(journal: Leased, epochs: Sequence[EpochTaken]) -> Leader | None:
+    """Who leads a journal that several agents share, by the database's word; None = nobody ever did."""
+    now = await journal.leader()
+    if now is not None:
+        return Leader(epoch=now.epoch, holder=now.holder, alive=True)
+    return Leader(epoch=epochs[-1].epoch, holder=epochs[-1].holder, alive=False) if epochs else None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

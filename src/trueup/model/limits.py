@@ -265,6 +265,15 @@ STANDBY_LOOK_S: Final = 2.0
 INBOX_MAX: Final = 1_000
 """Requests that wait for a leader; more are refused."""
 
+INBOX_LOOK_S: Final = 5.0
+"""Between two looks of the leader at what standbys have put down for it; it is told when something comes."""
+
+STANDBY_SURVEY_S: Final = 60.0
+"""Between two looks of a standby at the cluster, for those who look at its page."""
+
+SPOOL_LOOK_S: Final = 1.0
+"""Between two looks at the spool; a person who drops a file there and looks up sees the answer."""
+
 POSTGRES_CONNECT_S: Final = 5.0
 """For a connection to PostgreSQL."""
 

@@ -47,10 +47,13 @@ async def put(connection: Connection, journal: int, request: bytes, via: str) ->
     return int(number)
 
 
-async def waiting(connection: Connection, journal: int, limit: int) -> tuple[Waiting, ...]:
-    """The oldest requests; they stay."""
+async def waiting(connection: Connection, journal: int, after: int) -> tuple[Waiting, ...]:
+    """The oldest requests behind this number, so many as are taken at once; they stay."""
     rows = await connection.fetch(
-        "SELECT id, via, request FROM trueup.inbox WHERE journal = $1 ORDER BY id LIMIT $2", journal, limit
+        "SELECT id, via, request FROM trueup.inbox WHERE journal = $1 AND id > $2 ORDER BY id LIMIT $3",
+        journal,
+        after,
+        TAKEN_AT_ONCE,
     )
     return tuple(Waiting(id=int(row["id"]), via=str(row["via"]), request=bytes(row["request"])) for row in rows)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from trueup.adapters.journal_admission import Append
 from trueup.adapters.postgres import audit, inbox, lease, server, tables, trouble
 from trueup.adapters.postgres.address import Address
+from trueup.adapters.postgres.bell import Bell
 from trueup.adapters.postgres.group_commit import GroupCommit
 from trueup.adapters.postgres.lease import Keeping
 from trueup.adapters.postgres.reader import Reader, close_pool, open_pool
@@ -35,6 +36,7 @@ class PostgresJournal(Reader):
         self._lease_s = lease_s
         self._entered = False
         self._ending: asyncio.Task[None] | None = None
+        self._bell = Bell(address, inbox.CHANNEL, clock)
 
     async def enter(self) -> None:
         """Make or open the journal, take its lease, and verify it as far as a writer does.
@@ -101,9 +103,13 @@ class PostgresJournal(Reader):
             return ()
         return await self._writer.append(Append.of(epoch, drafts))
 
-    async def inbox_take(self, limit: int = inbox.TAKEN_AT_ONCE) -> tuple[inbox.Waiting, ...]:
+    async def inbox_take(self, after: int = 0) -> tuple[inbox.Waiting, ...]:
         """What standbys put there, oldest first; it stays until `inbox_done`, so that a crash loses nothing."""
-        return await self._ask(lambda connection: inbox.waiting(connection, self._journal, limit))
+        return await self._ask(lambda connection: inbox.waiting(connection, self._journal, after))
+
+    async def inbox_wait(self, seconds: float) -> None:
+        """Wait until a standby has put something there, or so long."""
+        await self._bell.wait(seconds)
 
     async def inbox_done(self, ids: Sequence[int]) -> None:
         """These were verified, and what came of them is in the journal."""
@@ -121,4 +127,5 @@ class PostgresJournal(Reader):
         self._closed = True
         await self._writer.close()
         await self._keeping.let_go()
+        await self._bell.close()
         await close_pool(self._pool)

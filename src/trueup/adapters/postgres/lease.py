@@ -111,6 +111,14 @@ def renew_s(lease_s: float) -> float:
     return min(limits.LEASE_RENEW_S, lease_s / 4)
 
 
+def idle_s(lease_s: float) -> float:
+    """How long a writer may leave a transaction lying, with the head locked: half a lease, so nobody waits for it.
+
+    A leader that stands still in the middle of an append holds the lock that its successor begins with.
+    """
+    return min(limits.POSTGRES_IDLE_S, lease_s / 2)
+
+
 class Keeping:
     """Renews a lease until it is let go or lost, on a connection of its own, so that appends do not hold it up."""
 
@@ -131,6 +139,11 @@ class Keeping:
     def session(self) -> str:
         """The hold's name, which every append compares."""
         return self._session
+
+    @property
+    def idle_s(self) -> float:
+        """See `idle_s` of this module."""
+        return idle_s(self._lease_s)
 
     def start(self) -> None:
         """Renew from now on."""

@@ -43,6 +43,11 @@ async def connect(address: Address, *, target: Target) -> Connection:
     )
 
 
+async def let_idle(connection: Connection, seconds: float) -> None:
+    """Let the server cut this session off when it leaves a transaction lying for so long."""
+    await connection.execute(f"SET idle_in_transaction_session_timeout = {int(seconds * 1000)}")
+
+
 def session_settings() -> dict[str, str]:
     """What every session of ours asks the server for."""
     return {

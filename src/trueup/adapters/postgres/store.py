@@ -225,6 +225,7 @@ class Store:
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await server.connect(self._address, target="read-write")
+            await server.let_idle(self._connection, self._keeping.idle_s)
             await server.require_durable(self._connection, self.where)
         return self._connection
 

@@ -18,12 +18,14 @@ from trueup.edges.alarms import Alarms, heard
 from trueup.edges.cli.options import HELP, config_option
 from trueup.edges.cli.output import run_async
 from trueup.edges.gating import Gatekeeper
+from trueup.edges.inbox import Taker
 from trueup.edges.journal_head import HeadLog
 from trueup.edges.log import Log, LogReporter, open_log
 from trueup.edges.parts import Parts
 from trueup.edges.reloading import Reloading
 from trueup.edges.stopping import Stopping
 from trueup.edges.systemd import Systemd
+from trueup.edges.waiting_room import WaitingRoom
 from trueup.edges.web.front import Front
 from trueup.edges.web.health import Health, Phase
 from trueup.engine.agent import Agent
@@ -103,7 +105,7 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log, 
     async with (
         leading.candidate(parts, settings, log) as candidate,
         front.open(),
-        candidate.lead(health, systemd) as journal,
+        candidate.lead(health, systemd, WaitingRoom(parts, settings, front, warn)) as journal,
     ):
         sources = Sources(parts.manifests(settings.manifests.path), await journal.adopted())
         reporter = _Pulse((LogReporter(log), front, alarms), systemd)
@@ -122,9 +124,8 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log, 
                 systemd.ready()
                 try:
                     reloading = Reloading(parts, settings, log)
-                    await _keep(
-                        agent, Office(acts, gate), reloading, stopping, front, lambda: _told(health, systemd, log.info)
-                    )
+                    office = Office(acts, gate, leading.taker(settings, journal, gate, clock, log))
+                    await _keep(agent, office, reloading, stopping, front, lambda: _told(health, systemd, log.info))
                 finally:
                     health.phase = Phase.STOPPING
     heads.say(again=True)
@@ -139,10 +140,15 @@ def _first_line(error: BaseException) -> str:
 
 
 class Office(msgspec.Struct, frozen=True):
-    """What people reach: the acts, and the gate."""
+    """What people reach: the acts, the gate, and what other agents have put down for it."""
 
     acts: Acts
     gate: Gatekeeper
+    taker: Taker | None
+
+    def keep(self) -> list[Coroutine[object, object, None]]:
+        """What is done beside the loop."""
+        return [self.gate.keep(), *([self.taker.keep()] if self.taker else ())]
 
 
 async def _keep(
@@ -166,7 +172,7 @@ async def _keep(
         gate.wake = reconciler.look_now
         front.working(agent, reconciler, reloading.mode, gate)
         with acts.working(agent, reconciler), reloading.listening(reconciler.look_now):
-            async with _beside(reloading.watch(reconciler.look_now), gate.keep()):
+            async with _beside(reloading.watch(reconciler.look_now), *office.keep()):
                 await keep(
                     reconciler, agent.deck, front.loading(acts.load), pace=reloading.pace, own_token=agent.own_token
                 )

@@ -3,7 +3,6 @@
 What the journal knows is shown even if the cluster or the manifests cannot be read: that is when it is needed most.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +21,6 @@ from trueup.edges.standing import BLOCKED, DRIFTED, IN_SYNC, UNKNOWN, UNMANAGED,
 from trueup.engine.surveyor import Survey, Surveyor
 from trueup.model.errors import BadInput, ReadFailed
 from trueup.model.gate import RequestState
-from trueup.model.ops import EpochTaken
 from trueup.model.settings import Mode, Settings
 
 EXIT_NOT_IN_SYNC: Final = 2
@@ -55,13 +53,12 @@ def status(parts: Parts, config: Path, *, as_json: bool) -> int:
 
 async def _status(parts: Parts, settings: Settings) -> Status:
     async with incarnation.journal_for_reading(parts, settings) as journal:
-        epochs = await journal.epochs()
         in_flight = await journal.in_flight()
         guests, problems = await _guests(parts, settings, journal)
         return Status(
             guests=tuple(sorted(guests, key=lambda guest: guest.vmid)),
             in_flight=standing.unresolved_first(in_flight),
-            leader=_leader(parts, settings, epochs),
+            leader=await _leader(parts, settings, journal),
             paused=tuple(sorted(await journal.paused())),
             mode=settings.reconcile.mode.value,
             doubts=await journal.doubts(),
@@ -71,7 +68,10 @@ async def _status(parts: Parts, settings: Settings) -> Status:
         )
 
 
-def _leader(parts: Parts, settings: Settings, epochs: Sequence[EpochTaken]) -> Leader | None:
+async def _leader(parts: Parts, settings: Settings, journal: LookingJournal) -> Leader | None:
+    epochs = await journal.epochs()
+    if settings.store.postgres is not None:
+        return await standing.leader_of(journal, epochs)
     if not epochs:
         return None
     alive = parts.journal_file.held(settings.store)
@@ -150,6 +150,8 @@ def _show(found: Status) -> None:
 def _leader_line(leader: Leader | None) -> str:
     if leader is None:
         return "Nothing has been done yet: there is no journal."
+    if leader.alive and not leader.epoch:
+        return f"Leader: {leader.holder}, which is about to begin."
     if leader.alive:
         return f"Leader: {leader.holder}, epoch {leader.epoch}."
     return f"Nobody holds the journal now; the last was {leader.holder}, epoch {leader.epoch}."

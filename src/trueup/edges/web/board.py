@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from trueup.edges import standing
-from trueup.edges.journal_head import Head
+from trueup.edges.journal_head import Head, newest_record
 from trueup.edges.standing import GuestStatus, Leader, Status
 from trueup.edges.web.health import Health
 from trueup.engine.surveyor import Survey
@@ -63,15 +63,16 @@ class Board:
     async def status(self, journal: JournalReader) -> Status:
         """How everything stands."""
         in_flight = await journal.in_flight()
+        leads = self.health.epoch > 0
         return Status(
             guests=tuple(await self._guests(journal)),
             in_flight=standing.unresolved_first(in_flight),
-            leader=Leader(epoch=self.health.epoch, holder=self.holder, alive=True) if self.health.epoch else None,
+            leader=Leader(epoch=self.health.epoch, holder=self.holder, alive=True) if leads else await _other(journal),
             paused=tuple(sorted(await journal.paused())),
             mode=self.mode().value,
             problems=self.problems,
             doubts=await journal.doubts(),
-            head=self.head,
+            head=self.head if leads else await newest_record(journal),
             pending=await journal.requests(state=RequestState.PENDING),
         )
 
@@ -81,3 +82,8 @@ class Board:
         names = {want.vmid: want.name for want in self.desired.values()}
         vmids = sorted({*names, *await journal.adopted()})
         return [standing.unknown(vmid, names.get(vmid, ""), "no pass has been made yet") for vmid in vmids]
+
+
+async def _other(journal: JournalReader) -> Leader | None:
+    """Who leads while this agent does not; with a journal on this machine, nobody."""
+    return await standing.leader_of(journal, await journal.epochs()) if isinstance(journal, standing.Leased) else None

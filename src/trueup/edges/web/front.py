@@ -22,6 +22,7 @@ from trueup.edges.web.serving import serving
 from trueup.edges.web.site import Site, app
 from trueup.engine.agent import Agent
 from trueup.engine.reconciler import Reconciler
+from trueup.engine.surveyor import Survey
 from trueup.model.guests import Desired
 from trueup.model.notes import Note, What
 from trueup.model.ops import Record
@@ -93,6 +94,22 @@ class Front:
         self.board.mode = mode
         if self.site is not None:
             self.site.pve, self.site.intake = agent.deck.pve, intake
+
+    def standing_by(self, intake: Intake | None) -> None:
+        """Another agent leads; what comes in goes to `intake` until it is this one's turn."""
+        if self.site is not None:
+            self.site.intake = intake
+
+    def looked(self, survey: Survey) -> None:
+        """A standby has looked."""
+        self.board.passed(survey, self._clock.now_ms())
+        self.changes.publish_once("changed", {})
+
+    def not_looked(self, why: str) -> None:
+        """A standby could not look; what it saw before stays, with its time."""
+        self.board.problems = ()  # the same again, or what took its place
+        self.board.alarm(why)
+        self.changes.publish_once("changed", {})
 
     def loading(self, load: Load) -> Load:
         """The same, and a pass begins with it."""

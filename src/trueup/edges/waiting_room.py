@@ -1,0 +1,80 @@
+"""What an agent does while another one leads: it shows the cluster and takes what is signed, and changes nothing.
+
+Rules kept here: it looks with ports that cannot change anything, more rarely than a leader does, and what is handed in
+goes into the inbox. A standby that cannot read PVE still shows what the journal knows, and still waits for its turn.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from trueup.adapters.manifests import refuse_emptied
+from trueup.edges import incarnation
+from trueup.edges.inbox import Post
+from trueup.edges.journals import StandingBy
+from trueup.edges.looking import LookingJournal
+from trueup.edges.parts import Parts
+from trueup.edges.spool import Spool
+from trueup.edges.web.front import Front
+from trueup.engine.surveyor import Survey, Surveyor
+from trueup.model import limits
+from trueup.model.errors import BadInput, Corrupt, JournalFailed, ReadFailed, TrueupError
+from trueup.model.settings import Settings
+
+
+class WaitingRoom:
+    """One agent's time as a standby."""
+
+    def __init__(self, parts: Parts, settings: Settings, front: Front, warn: incarnation.Warn) -> None:
+        """Show on `front`; `warn` hears what is wrong with settings and the spool."""
+        self._parts = parts
+        self._settings = settings
+        self._front = front
+        self._warn = warn
+        self._clock = parts.clock()
+        self._load = parts.manifests(settings.manifests.path)
+        self._said = ""
+
+    @asynccontextmanager
+    async def open(self, standby: StandingBy) -> AsyncGenerator[None]:
+        """Look and take while this is open; then nothing of it is left under way."""
+        post = Post(standby)
+        work = [asyncio.create_task(self._look(standby)), asyncio.create_task(self._spool(post))]
+        self._front.standing_by(post)
+        try:
+            yield
+        finally:
+            self._front.standing_by(None)
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _look(self, standby: StandingBy) -> None:
+        while True:
+            try:
+                self._front.looked(await self._survey(standby))
+            except (BadInput, ReadFailed, Corrupt, JournalFailed) as error:
+                self._front.not_looked(str(error))
+            await self._clock.sleep(max(limits.STANDBY_SURVEY_S, self._settings.reconcile.interval_s))
+
+    async def _survey(self, standby: StandingBy) -> Survey:
+        manifests = self._load()
+        refuse_emptied(manifests, await standby.adopted())
+        self._front.board.wanted(manifests.guests)
+        async with incarnation.sight(self._parts, self._settings, LookingJournal(standby), self._once) as seen:
+            surveyor = Surveyor(pve=seen.pve, journal=seen.journal, clock=self._clock, installation=seen.installation)
+            return await surveyor.survey(manifests.guests)
+
+    async def _spool(self, post: Post) -> None:
+        spool = Spool(self._settings.gate.spool, post, self._clock, self._warn)
+        while True:
+            try:
+                await spool.look()
+            except TrueupError as error:  # the file stays, and is taken later, by whoever leads here
+                self._once(f"spool: {error}")
+            await self._clock.sleep(limits.SPOOL_LOOK_S)
+
+    def _once(self, text: str) -> None:
+        if text != self._said:
+            self._warn(text)
+        self._said = text
