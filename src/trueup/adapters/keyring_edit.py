@@ -5,7 +5,6 @@ The new text is read again before it replaces the file, and must say exactly one
 
 import os
 from pathlib import Path
-from typing import Final
 
 from trueup.adapters.file_names import shown as shown_name
 from trueup.adapters.gate_yaml import Reading
@@ -16,8 +15,6 @@ from trueup.core.gate_form import NAME
 from trueup.model import limits
 from trueup.model.errors import BadInput
 from trueup.model.keyring import Keyring, PublicKey
-
-_SHOWN: Final = 120
 
 
 def with_key(text: str, shown: str, person: str, key: PublicKey, roles: tuple[str, ...] = ()) -> str:
@@ -91,7 +88,7 @@ def _check_added(old: Keyring, new: Keyring, person: str, key: PublicKey) -> Non
     if not same or mine is None or tuple(k for k in mine.keys if k.key_id != key.key_id) != had:
         raise BadInput(
             what="the keyring's form leaves no room for one more key",
-            remedy=f"add it by hand: {public_line(key)[:_SHOWN]}",
+            remedy="write each person out, without & and *, then add the key again",
         )
 
 

@@ -12,7 +12,7 @@ import msgspec
 from trueup.adapters.file_names import shown as shown_name
 from trueup.adapters.gate_yaml import Reading
 from trueup.adapters.signing_keys import read_public
-from trueup.adapters.yaml_positions import Node
+from trueup.adapters.yaml_positions import Node, Scalar, is_null
 from trueup.core.gate_form import NAME, parse_instant
 from trueup.model import limits
 from trueup.model.errors import BadInput
@@ -31,6 +31,8 @@ def parse_keyring(text: str, shown: str, folder: Path, digest: str = "") -> Keyr
     reading = Reading(shown)
     root = reading.root(text)
     people_node = reading.map(root, "the keyring", ("people",)).get("people")
+    if isinstance(people_node, Scalar) and is_null(people_node):
+        people_node = None  # `people:` alone, as when the last one was taken out
     found = reading.map(people_node, "people")
     if people_node is not None and len(found) > limits.PEOPLE_MAX:
         reading.tell(people_node, f"more than {limits.PEOPLE_MAX} people")
@@ -59,7 +61,8 @@ def _person(reading: Reading, name: str, node: Node, folder: Path) -> Person:
         at_ms = reading.parsed(value, parse_instant, f"the instant of {key_id[:_SHORT]!r}")
         key = next((one for one in keys.values() if key_id in {one.key_id, *one.aliases}), None)
         if key is None:
-            remedy = "see `trueup keys list` for the ids"
+            # Not `trueup keys list`: it reads this very file, which is broken.
+            remedy = f"write one of {', '.join(keys)}" if keys else "write the key under keys too, revoked or not"
             reading.tell(value, f"no key of {name[:60]!r} has the id {key_id[:_SHORT]!r}", remedy)
         elif at_ms is not None:
             revoked[key.key_id] = at_ms
