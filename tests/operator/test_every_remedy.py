@@ -7,7 +7,7 @@ open (`remedies_left_open.txt`) is known to be followed by no test, and shall ge
 import re
 from pathlib import Path
 
-from tests.operator import test_followed_by_hand, test_written_gate, test_written_remedies
+from tests.operator import test_followed_by_hand, test_written_gate, test_written_more, test_written_remedies
 from tests.operator.nodes_shell import TOOLS
 from tests.operator.remedies import remedies
 
@@ -50,7 +50,15 @@ TOLD = {
 }
 """Ask nothing of the reader."""
 
-LISTS = [module.FOLLOWED for module in (test_written_remedies, test_written_gate, test_followed_by_hand)]
+LISTS = [
+    module.FOLLOWED
+    for module in (
+        test_written_remedies,
+        test_written_gate,
+        test_written_more,
+        test_followed_by_hand,
+    )
+]
 """Followed in tables of other modules; what two of them have in common is followed in two ways."""
 
 
