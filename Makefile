@@ -76,7 +76,9 @@ docs: setup ## the documents as a site in build/site; a broken link fails
 	@cmp -s docs/requirements.txt .cache/docs-venv/.installed || { $(PYTHON) -m venv --clear .cache/docs-venv && \
 		.cache/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt && \
 		cp docs/requirements.txt .cache/docs-venv/.installed; }
-	@.cache/docs-venv/bin/zensical build --strict --clean
+	@$(BIN)/python docs/site.py build/docs
+	@cd build/docs && ../../.cache/docs-venv/bin/zensical build --strict
+	@rm -rf build/site && mv build/docs/site build/site
 
 bench: setup bench-peers ## the benchmarks, quick; FULL=1 for all of them, ROWS= for some (see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.run $(if $(FULL),--full) $(ROWS)

@@ -1,15 +1,17 @@
 # noqa: INP001 - a script beside the pages, no package
-"""Write docs/lifecycle.md from the tables in the code, so that the page cannot say anything else than they do.
+"""Write lifecycle.md, commands.md and settings.md from the code, so that they cannot say anything else than it does.
 
-python docs/generate.py            write the page
-python docs/generate.py --check    fail if the page is not what would be written
+python docs/generate.py            write the pages
+python docs/generate.py --check    fail if a page is not what would be written
 """
 
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
+import reference  # beside this script
 from msgspec.structs import replace
 
 from trueup.core import requests
@@ -34,7 +36,7 @@ from trueup.model.gate import RequestState
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Vmid
 from trueup.model.ops import Intent, Kind, OpState, OpView, Row, Succeeded
 
-PAGE = Path(__file__).with_name("lifecycle.md")
+FOLDER = Path(__file__).parent
 COMMAND = "python docs/generate.py"
 
 HEAD = f"""\
@@ -269,20 +271,25 @@ def page() -> str:
     return HEAD + states + asked + RECOVERY.format(rows=rows()) + REGISTRY.format(kinds=kinds())
 
 
+PAGES: Final = {"lifecycle.md": page, "commands.md": reference.commands, "settings.md": reference.settings}
+
+
 def main(arguments: list[str]) -> int:
-    """Write or check the page; the answer is the exit code."""
-    new = page()
-    old = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if arguments == ["--check"]:
-        if new == old:
-            return 0
-        sys.stderr.write(f"docs/{PAGE.name} is stale: run `{COMMAND}`\n")
-        return 1
-    if arguments:
+    """Write or check the pages; the answer is the exit code."""
+    if arguments not in ([], ["--check"]):
         sys.stderr.write(f"usage: {COMMAND} [--check]\n")
         return 2
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
+    stale = 0
+    for name, made in PAGES.items():
+        file, new = FOLDER / name, made()
+        if file.exists() and file.read_text(encoding="utf-8") == new:
+            continue
+        if arguments:
+            sys.stderr.write(f"docs/{name} is stale: run `{COMMAND}`\n")
+            stale = 1
+        else:
+            file.write_text(new, encoding="utf-8")
+    return stale
 
 
 if __name__ == "__main__":

@@ -79,8 +79,8 @@ class Shell:
 
     _MARK = "@@@ended"
 
-    def __init__(self, folder: Path) -> None:
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    def __init__(self, folder: Path, programs: Path = Path(sys.executable).parent) -> None:
+        path = f"{programs}:{os.environ['PATH']}"
         self._process = subprocess.Popen(
             ["bash", "--norc"],
             cwd=folder,

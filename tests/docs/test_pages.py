@@ -14,6 +14,7 @@ from trueup.edges.demo import cast
 from trueup.model.ops import Reason
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "adr").glob("*.md"))]
+PAGES += sorted((ROOT / "docs" / "trouble").glob("*.md"))
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPEN = list(Reason)[list(Reason).index(Reason.TASK_UNKNOWN) :]
