@@ -8,7 +8,7 @@ Rules kept here:
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from trueup.core import gate_checks, gate_form
 from trueup.core.gate_envelope import parse_envelope
@@ -19,7 +19,8 @@ from trueup.model.errors import BadInput, JournalFailed
 from trueup.model.gate import Refusal, RequestState, RequestView
 from trueup.model.gate_answers import OPERATION_TYPE, Answer, GateRefused, Outcome
 from trueup.model.ids import OpId
-from trueup.ports import Clock
+from trueup.model.settings import Settings
+from trueup.ports import Clock, Journal
 
 Say = Callable[[str], None]
 
@@ -105,6 +106,11 @@ class Taker:
             self._say(f"from the inbox ({row.via}): {' '.join(filter(None, (answer.state, about, why)))}")
         self._again.pop(row.id, None)
         await self._inbox.inbox_done((row.id,))
+
+
+def taker(settings: Settings, journal: Journal, gate: Door, clock: Clock, say: Say) -> Taker | None:
+    """Who takes what standbys have put down for whoever leads `journal`; None where there are none."""
+    return Taker(cast("Inbox", journal), gate, clock, say) if settings.store.postgres is not None else None
 
 
 class Post:

@@ -10,16 +10,14 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, cast
 
-from trueup.edges.inbox import Inbox, Taker
 from trueup.edges.log import Log
 from trueup.edges.parts import Parts
-from trueup.edges.spool import Door
 from trueup.edges.systemd import Systemd
 from trueup.edges.waiting_room import WaitingRoom
 from trueup.edges.web.health import Health, Phase
 from trueup.model.errors import JournalBusy, JournalFailed, Stale, TrueupError
 from trueup.model.settings import Settings
-from trueup.ports import Clock, Journal
+from trueup.ports import Journal
 
 ANEW: Final = (Stale, JournalFailed)
 """Errors after which an agent on PostgreSQL stands by again; on SQLite they end it."""
@@ -95,13 +93,6 @@ async def candidate(parts: Parts, settings: Settings, log: Log) -> AsyncGenerato
         yield Candidate(parts, settings, log, journal)
     finally:
         await journal.close()
-
-
-def taker(settings: Settings, journal: Journal, gate: Door, clock: Clock, log: Log) -> Taker | None:
-    """Who brings to the gate what standbys have put down; None where there are none."""
-    if settings.store.postgres is None:
-        return None
-    return Taker(cast("Inbox", journal), gate, clock, lambda text: log.info("inbox", text=text))
 
 
 def stands_by_again(settings: Settings, error: BaseException) -> TrueupError | None:

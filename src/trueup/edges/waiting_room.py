@@ -18,7 +18,7 @@ from trueup.edges.spool import Spool
 from trueup.edges.web.front import Front
 from trueup.engine.surveyor import Survey, Surveyor
 from trueup.model import limits
-from trueup.model.errors import BadInput, Corrupt, JournalFailed, ReadFailed, TrueupError
+from trueup.model.errors import TrueupError
 from trueup.model.settings import Settings
 
 
@@ -39,21 +39,21 @@ class WaitingRoom:
     async def open(self, standby: StandingBy) -> AsyncGenerator[None]:
         """Look and take while this is open; then nothing of it is left under way."""
         post = Post(standby)
-        work = [asyncio.create_task(self._look(standby)), asyncio.create_task(self._spool(post))]
-        self._front.standing_by(post)
-        try:
-            yield
-        finally:
-            self._front.standing_by(None)
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            work = [group.create_task(self._look(standby)), group.create_task(self._spool(post))]
+            self._front.standing_by(post)
+            try:
+                yield
+            finally:
+                self._front.standing_by(None)
+                for task in work:
+                    task.cancel()
 
     async def _look(self, standby: StandingBy) -> None:
         while True:
             try:
                 self._front.looked(await self._survey(standby))
-            except (BadInput, ReadFailed, Corrupt, JournalFailed) as error:
+            except TrueupError as error:
                 self._front.not_looked(str(error))
             await self._clock.sleep(max(limits.STANDBY_SURVEY_S, self._settings.reconcile.interval_s))
 

@@ -12,13 +12,12 @@ import msgspec
 
 from trueup.adapters.manifests import ManifestFile, Manifests, refuse_emptied
 from trueup.adapters.pve_schema import Looked
-from trueup.edges import incarnation, leading, option_check
+from trueup.edges import inbox, incarnation, leading, option_check
 from trueup.edges.acts import Acts, at_the_socket
 from trueup.edges.alarms import Alarms, heard
 from trueup.edges.cli.options import HELP, config_option
 from trueup.edges.cli.output import run_async
 from trueup.edges.gating import Gatekeeper
-from trueup.edges.inbox import Taker
 from trueup.edges.journal_head import HeadLog
 from trueup.edges.log import Log, LogReporter, open_log
 from trueup.edges.parts import Parts
@@ -124,7 +123,11 @@ async def _work(parts: Parts, settings: Settings, stopping: Stopping, log: Log, 
                 systemd.ready()
                 try:
                     reloading = Reloading(parts, settings, log)
-                    office = Office(acts, gate, leading.taker(settings, journal, gate, clock, log))
+                    office = Office(
+                        acts,
+                        gate,
+                        inbox.taker(settings, journal, gate, clock, lambda text: log.info("inbox", text=text)),
+                    )
                     await _keep(agent, office, reloading, stopping, front, lambda: _told(health, systemd, log.info))
                 finally:
                     health.phase = Phase.STOPPING
@@ -144,7 +147,7 @@ class Office(msgspec.Struct, frozen=True):
 
     acts: Acts
     gate: Gatekeeper
-    taker: Taker | None
+    taker: inbox.Taker | None
 
     def keep(self) -> list[Coroutine[object, object, None]]:
         """What is done beside the loop."""

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from trueup.adapters.manifests import refuse_emptied
-from trueup.edges import incarnation, option_check
+from trueup.edges import inbox, incarnation, option_check
 from trueup.edges.acts import Acts, at_the_socket
 from trueup.edges.cli import plan_view, recovery_view, shapes
 from trueup.edges.cli.asking import Answer, ask, may_ask
@@ -87,6 +87,8 @@ async def _apply(parts: Parts, settings: Settings, options: Options) -> Outcome:
                 report = await agent.recover()
             _show_recovery(report, options)
             await gate.look(settled=True)
+            if (taker := inbox.taker(settings, journal, gate, agent.deck.clock, warn)) is not None:
+                await taker.look()
             looking = agent.reconciler()
             plan = await looking.look(manifests.guests)
             _show_plan(plan, options)
