@@ -19,6 +19,7 @@ from tests.simulation.gate_harness import FOREIGN, OURS, GateRun, GateStory, Han
 from tests.simulation.gate_people import other_reason
 from tests.simulation.gate_stories import CASES, Case, snapshot, story_of
 from tests.simulation.swarm import _MAKERS, Happening, _death
+from trueup.model.gate import Refusal
 from trueup.model.gate_answers import Answer, ResolvedAs
 from trueup.model.guests import Desired
 from trueup.model.ids import GuestType, NodeName, Vmid
@@ -41,6 +42,8 @@ WAYS = ("spool", "http", "socket")
 STAYS_OPEN = frozenset(
     {
         Reason.TASK_UNKNOWN,
+        Reason.GOAL_NOT_REACHED,
+        Reason.CHILDREN_MAY_LIVE,
         Reason.LATE_REQUEST_POSSIBLE,
         Reason.PARTIAL,
         Reason.UNKNOWABLE,
@@ -174,7 +177,8 @@ async def _to_its_end(post: Post, both: Handed, one: Asked) -> Answer:
     every_s = one.every_s
     while True:
         answer = await post.hand_in(both, one.ways[1])
-        if answer.state in gate_invariants.ENDS or post.now_s > end:
+        passes = answer.refusal in {Refusal.CLOCK, Refusal.UNREADABLE, Refusal.BLOCKED}
+        if (answer.state in gate_invariants.ENDS and not passes) or post.now_s > end:
             return answer
         await asyncio.sleep(every_s)
         every_s = min(every_s * 2, 600.0)
