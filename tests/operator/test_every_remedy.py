@@ -7,7 +7,13 @@ open (`remedies_left_open.txt`) is known to be followed by no test, and shall ge
 import re
 from pathlib import Path
 
-from tests.operator import test_followed_by_hand, test_written_gate, test_written_more, test_written_remedies
+from tests.operator import (
+    test_followed_by_hand,
+    test_gate_by_hand,
+    test_written_gate,
+    test_written_more,
+    test_written_remedies,
+)
 from tests.operator.nodes_shell import TOOLS
 from tests.operator.remedies import remedies
 

@@ -85,12 +85,12 @@ FORM: list[Case] = [
     more("write one of these", "power: [running]", "power: running"),
     more("leave `snapshots` out", "template: true\nsnapshots: {schedule: hourly, keep: 1}", "template: true"),
     more("leave it out", "source: {empty: true, full: true}", "source: {empty: true}"),
-    more("write the source that is meant, or leave it out", "source: {empty: false, clone: 9000}", "source: {clone: 9000}"),
+    more("write the source that is meant, or leave it out", "source: {empty: false}", "source: {clone: 9000}"),
     more("write the source that is meant, or leave it out", "source: {empty: false}", ""),
     more("write the vmid of the guest to be cloned", "source: {clone: 102}", "source: {clone: 9000}"),
     more(
         'write "hourly"',
-        "snapshots: {schedule: 'daily " + ",".join(f"{n // 2:02}:{n % 2}{n % 3}" for n in range(48)) + ",23:59', keep: 1}",
+        f"snapshots: {{schedule: 'daily {','.join(f'{n // 3:02}:{n % 3}0' for n in range(49))}', keep: 1}}",
         "snapshots: {schedule: hourly, keep: 1}",
     ),
     (
@@ -108,7 +108,7 @@ FORM: list[Case] = [
         f"{HEAD}config:\n  cores 2\n  memory: 3\n",
         f"{HEAD}config:\n  cores: 2\n  memory: 3\n",
     ),
-    ("write `<<: *anchor`", f"{HEAD}config: {{<<: shared}}\n", f"labels: &shared {{}}\n{HEAD}config: {{<<: *shared}}\n"),
+    ("write `<<: *anchor`", f"{HEAD}config: {{<<: one}}\n", f"labels: &one {{}}\n{HEAD}config: {{<<: *one}}\n"),
     ("write `key: value`", f"{HEAD}config: {{[cores]: 2}}\n", f"{HEAD}config: {{cores: 2}}\n"),
     (
         "split or simplify the file; the rest of it was not read",

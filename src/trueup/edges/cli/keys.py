@@ -20,6 +20,10 @@ from trueup.model.errors import BadInput
 from trueup.model.keyring import Keyring, Person, PublicKey
 from trueup.model.policy import Policy
 
+MAKE_KEYRING: Final = "`trueup keys new PERSON -o FILE --role ROLE` makes one"
+COPY_POLICY: Final = "`trueup init DIR` has one to copy; docs/gate.md explains it"
+"""Remedies where one of the gate's two files is not there."""
+
 _PRIVATE_MODE: Final = 0o600
 
 
@@ -102,15 +106,14 @@ def check(parts: Parts, config: Path, *, as_json: bool) -> int:
 def _keyring(path: Path) -> Keyring:
     found = statements.keyring_of(path)
     if found is None:
-        remedy = "`trueup keys new PERSON -o FILE --role ROLE` makes one"
-        raise BadInput(what="there is no keyring", where=shown(path), remedy=remedy)
+        raise BadInput(what="there is no keyring", where=shown(path), remedy=MAKE_KEYRING)
     return found
 
 
 def _policy(path: Path) -> Policy:
     found = statements.policy_of(path)
     if found is None:
-        raise BadInput(what="there is no policy", where=shown(path), remedy="write one; see docs/gate.md")
+        raise BadInput(what="there is no policy", where=shown(path), remedy=COPY_POLICY)
     return found
 
 

@@ -11,6 +11,7 @@ from trueup.core import gate_checks, gate_rules
 from trueup.core.gate_checks import Allowed, Ask
 from trueup.core.gate_rules import Facts, Files
 from trueup.edges import incarnation, statements
+from trueup.edges.cli.keys import COPY_POLICY, MAKE_KEYRING
 from trueup.edges.cli.options import HELP, config_option, json_option
 from trueup.edges.cli.output import Json, iso, local, print_json, run_async, warn
 from trueup.edges.parts import Parts
@@ -101,7 +102,8 @@ def _files(settings: Settings) -> Files:
     keyring, policy_ = statements.keyring_of(settings.gate.keyring), statements.policy_of(settings.gate.policy)
     if keyring is None or policy_ is None:
         path = settings.gate.keyring if keyring is None else settings.gate.policy
-        raise BadInput(what="there is no such file: the gate is closed", where=shown(path), remedy="see docs/gate.md")
+        remedy = MAKE_KEYRING if keyring is None else COPY_POLICY
+        raise BadInput(what="there is no such file: the gate is closed", where=shown(path), remedy=remedy)
     return Files(keyring=keyring, policy=policy_)
 
 
