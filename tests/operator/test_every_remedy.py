@@ -63,6 +63,7 @@ LISTS = [
         test_written_gate,
         test_written_more,
         test_followed_by_hand,
+        test_gate_by_hand,
     )
 ]
 """Followed in tables of other modules; what two of them have in common is followed in two ways."""
