@@ -196,7 +196,8 @@ class Silent:
 async def begun(journal: Journal, pve: PveClient, clock: Clock | None = None) -> Agent:
     """An incarnation over this journal and this client, not recovered yet."""
 
-    async def open_pve(_token: TokenId | None, _secret: str) -> PveClient:
+    async def open_pve(token: TokenId | None, secret: str) -> PveClient:
+        del token, secret  # there is one token
         return pve
 
     return await Agent.begin(

@@ -8,13 +8,13 @@ import sys
 import time
 
 try:
-    import pysqlite3  # DBOS needs SQLite 3.42, and Debian 12 has 3.40
+    import pysqlite3  # pyright: ignore[reportMissingImports] - DBOS needs SQLite 3.42, and Debian 12 has 3.40
 
     sys.modules["sqlite3"] = pysqlite3
 except ImportError:
     pass
 
-from dbos import DBOS, DBOSConfig
+from dbos import DBOS, DBOSConfig  # pyright: ignore[reportMissingImports] - see requirements.txt
 
 FILE, COUNT, AT_ONCE, TIMES = sys.argv[1], *map(int, sys.argv[2:])
 config: DBOSConfig = {
