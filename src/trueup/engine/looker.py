@@ -262,7 +262,8 @@ class Looker:
             settled=timing.settled,
             patience_over=timing.patience_over,
             answered=timing.answered,
-            late_possible=op.intent.token not in lists.retired,
+            # A request whose task is known has arrived, and it was sent once.
+            late_possible=not op.upid and op.intent.token not in lists.retired,
             lock=_free_by_absence(op, sight),
             children_dead=_rebooted_since(found, guests.cluster),
             leftovers=_leftovers(sight.guest),
