@@ -50,6 +50,17 @@ class Pair:
             content = answer.read()
             return answer.status, json.loads(content) if "json" in answer.headers["content-type"] else content.decode()
 
+    def stirred(self) -> bytes:
+        """What an open page is told by the standby, up to the first word that something may be new."""
+        url = next(line["url"] for line in reversed(self.standby.log()) if line["event"] == "listening")
+        token = (self.standby.folder / "http.token").read_text().strip()
+        asked = urllib.request.Request(f"{url}/events", headers={"authorization": f"Bearer {token}"})  # noqa: S310
+        heard = b""
+        with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310 - our own
+            while b"changed" not in heard and len(heard) < 10_000:
+                heard += answer.readline()
+        return heard
+
     def signed(self, vmid: int) -> Path:
         """A request to destroy a guest, signed."""
         name = f"destroy-{vmid}.json"
@@ -106,6 +117,7 @@ def test_a_standby_shows_what_the_leader_shows(pair: Pair) -> None:
     assert f"Standby, {leads['leader']['holder']} leads" in pair.http(pair.standby, "/")[1]
     assert pair.leader.ready() == {"status": 200, "ready": True, "phase": "leading", "epoch": 1}
     assert pair.standby.ready() == {"status": 200, "ready": True, "phase": "standby", "epoch": None}
+    assert b"changed" in pair.stirred()
     _, plan = pair.http(pair.standby, "/v1/plan")
     assert plan["summary"]["unchanged"] == 4
 

@@ -40,7 +40,7 @@ class WaitingRoom:
         """Look and take while this is open; then nothing of it is left under way."""
         post = Post(standby)
         async with asyncio.TaskGroup() as group:
-            work = [group.create_task(self._look(standby)), group.create_task(self._spool(post))]
+            work = [group.create_task(one) for one in (self._look(standby), self._spool(post), self._stir())]
             self._front.standing_by(post)
             try:
                 yield
@@ -73,6 +73,12 @@ class WaitingRoom:
             except TrueupError as error:  # the file stays, and is taken later, by whoever leads here
                 self._once(f"spool: {error}")
             await self._clock.sleep(limits.SPOOL_LOOK_S)
+
+    async def _stir(self) -> None:
+        """Let pages be read anew: what the leader writes is not told here."""
+        while True:
+            await self._clock.sleep(limits.STANDBY_STIR_S)
+            self._front.perhaps_changed()
 
     def _once(self, text: str) -> None:
         if text != self._said:

@@ -271,6 +271,9 @@ INBOX_LOOK_S: Final = 5.0
 STANDBY_SURVEY_S: Final = 60.0
 """Between two looks of a standby at the cluster, for those who look at its page."""
 
+STANDBY_STIR_S: Final = 5.0
+"""Between two readings of the journal for a page that is open at a standby."""
+
 SPOOL_LOOK_S: Final = 1.0
 """Between two looks at the spool; a person who drops a file there and looks up sees the answer."""
 

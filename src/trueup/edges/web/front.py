@@ -111,6 +111,11 @@ class Front:
         self.board.alarm(why)
         self.changes.publish_once("changed", {})
 
+    def perhaps_changed(self) -> None:
+        """Something may be new in the journal; pages that are open look."""
+        if self.changes.readers:
+            self.changes.publish_once("changed", {})
+
     def loading(self, load: Load) -> Load:
         """The same, and a pass begins with it."""
 
