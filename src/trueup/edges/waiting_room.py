@@ -7,6 +7,7 @@ goes into the inbox. A standby that cannot read PVE still shows what the journal
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from trueup.adapters.manifests import refuse_emptied
 from trueup.edges import incarnation
@@ -20,6 +21,12 @@ from trueup.engine.surveyor import Survey, Surveyor
 from trueup.model import limits
 from trueup.model.errors import TrueupError
 from trueup.model.settings import Settings
+
+_SURVEY_S: Final = 60.0
+"""Between two looks at the cluster, for those who look at the page."""
+
+_STIR_S: Final = 5.0
+"""Between two readings of the journal for a page that is open."""
 
 
 class WaitingRoom:
@@ -55,7 +62,7 @@ class WaitingRoom:
                 self._front.looked(await self._survey(standby))
             except TrueupError as error:
                 self._front.not_looked(str(error))
-            await self._clock.sleep(max(limits.STANDBY_SURVEY_S, self._settings.reconcile.interval_s))
+            await self._clock.sleep(max(_SURVEY_S, self._settings.reconcile.interval_s))
 
     async def _survey(self, standby: StandingBy) -> Survey:
         manifests = self._load()
@@ -77,7 +84,7 @@ class WaitingRoom:
     async def _stir(self) -> None:
         """Let pages be read anew: what the leader writes is not told here."""
         while True:
-            await self._clock.sleep(limits.STANDBY_STIR_S)
+            await self._clock.sleep(_STIR_S)
             self._front.perhaps_changed()
 
     def _once(self, text: str) -> None:
