@@ -268,5 +268,230 @@ INBOX_MAX: Final = 1_000
 INBOX_LOOK_S: Final = 5.0
 """Between two looks of the leader at what standbys have put down for it; it is told when something comes."""
 
+SPOOL_LOOK_S: Final = 1.0
+"""Between two looks at the spool; a person who drops a file there and looks up sees the answer."""
+
+POSTGRES_CONNECT_S: Final = 5.0
+"""For a connection to PostgreSQL."""
+
+POSTGRES_COMMIT_S: Final = 20.0
+"""For the answer to a COMMIT, which may wait for a synchronous standby; then it is looked up what became of it."""
+
+POSTGRES_LOCK_S: Final = 15.0
+"""PostgreSQL's own wait for a row's lock; longer than it lets a session idle that holds one."""
+
+POSTGRES_IDLE_S: Final = 10.0
+"""After so long without a word from its writer, PostgreSQL ends a transaction."""
+
+POSTGRES_PATIENCE_S: Final = 30.0
+"""For reads and appends to find a connection that works; a leader's lease may end sooner, and with it its patience."""
+
+POSTGRES_AGAIN_S: Final = 0.2
+"""Between two tries to connect."""
+
+POSTGRES_HANG_UP_S: Final = 2.0
+"""For a goodbye; then the connection is cut."""
+
+POSTGRES_READERS: Final = 4
+"""Connections that one agent reads through."""
+
+# --- Manifests and settings ------------------------------------------------------------------------------------------
+
+MANIFEST_MAX_BYTES: Final = 1024 * 1024
+"""One manifest file: about 1,500 guests. Beyond it, it is a dump that somebody dropped there."""
+
+MANIFEST_FILES_MAX: Final = 20_000
+"""Files of one folder, with everything below it."""
+
+MANIFEST_FOLDERS_DEEP: Final = 32
+"""Folders inside folders."""
+
+MANIFEST_DOCUMENTS_MAX: Final = 10_000
+"""Documents in one file."""
+
+MANIFEST_DEPTH_MAX: Final = 32
+"""Maps inside maps, as written. A guest needs four; YAML's parser recurses, and a bomb wants it deep."""
+
+MANIFEST_NODES_MAX: Final = 250_000
+"""Values in one file once its aliases are followed: what a file without aliases could hold in 1 MiB, and no bomb."""
+
+GUESTS_MAX: Final = 20_000
+"""Guests of one folder; twice the largest cluster that is measured."""
+
+DESCRIPTION_MAX: Final = 7_680
+"""Characters of the user's own description: PVE's limit, less the room that our marker needs."""
+
+CONFIG_VALUE_MAX: Final = 8_192
+"""Characters of one config value; PVE's longest is the description."""
+
+CONFIG_KEYS_MAX: Final = 1_000
+"""Config keys of one guest; PVE knows about 600, most of them numbered disks and unused volumes."""
+
+LABELS_MAX: Final = 64
+"""Labels of one guest: they are for selecting, and are written into each request's record."""
+
+LABEL_MAX: Final = 63
+"""Characters of a label's key or value, as in Kubernetes."""
+
+KEEP_MAX: Final = 1_000
+"""Copies of one guest that a policy may keep; PVE's own retention has no more."""
+
+SNAPSHOT_PREFIX_MAX: Final = 26
+"""Characters before the time in a snapshot's name: PVE takes 40 in all, and `-YYYYMMDD-HHMM` has 14."""
+
+IGNORE_MAX: Final = 64
+"""Patterns of config keys that one guest leaves alone."""
+
+VMID_RANGES_MAX: Final = 64
+"""Ranges of vmids of one folder."""
+
+SSH_KEYS_MAX: Final = 64
+"""Public keys of one guest; PVE keeps them in one value."""
+
+PROBLEMS_MAX: Final = 100
+"""Problems of one load that are told; people mend the first ones and load again."""
+
+SETTINGS_MAX_BYTES: Final = 256 * 1024
+"""The settings file."""
+
+SECRET_MAX_BYTES: Final = 4_096
+"""A file with a secret; PVE's have 36 characters."""
+
+# --- The gate --------------------------------------------------------------------------------------------------------
+
+REQUEST_MAX_BYTES: Final = 64 * 1024
+"""A signed request as it arrives."""
+
+REQUEST_DEPTH_MAX: Final = 16
+"""Objects inside objects in a request."""
+
+REQUEST_VALID_S: Final = 3600.0
+"""How long a prepared request is good, unless its rule says less."""
+
+CLOCK_DIFFERENCE_S: Final = 60.0
+"""Allowed between a signer's clock and ours."""
+
+NONCE_BITS: Final = 128
+"""Chance in a nonce: never the same twice."""
+
+REQUEST_TEXT_MAX: Final = 1_000
+"""Characters of a reason, as people write it into a request; it is shown wherever the request is."""
+
+REQUEST_NAME_MAX: Final = 128
+"""Characters of an idempotency key, and of a person's or a role's name."""
+
+REQUEST_PARAMS_MAX: Final = 32
+"""Parameters of one request; no kind has more than a handful."""
+
+RULE_LONGEST_S: Final = 24 * 3600.0
+"""How long a request may be good where its rule does not say: a working day, and the night behind it."""
+
+RULE_LONGEST_MAX_S: Final = 30 * 24 * 3600.0
+"""The most that a rule may say. Nonces are kept that long, and people forget what they signed."""
+
+SIGNATURES_MAX: Final = 32
+"""Signatures of one envelope; each costs a verification, and no rule wants more people."""
+
+PEOPLE_MAX: Final = 1_000
+"""People of a keyring."""
+
+KEYS_MAX: Final = 64
+"""Keys of one person."""
+
+RULES_MAX: Final = 1_000
+"""Rules of a policy, and its budgets."""
+
+GATE_FILE_MAX_BYTES: Final = 1024 * 1024
+"""A keyring or a policy."""
+
+RSA_BITS_MIN: Final = 2_048
+"""Shorter RSA keys are refused (NIST SP 800-131A)."""
+
+RSA_BITS_MAX: Final = 16_384
+"""Longer ones cost seconds to verify; OpenSSH's limit as well."""
+
+NONCES_MAX: Final = 100_000
+"""Requests that are remembered for their nonce. Beyond it the gate refuses: to forget one is to allow a replay."""
+
+DENIALS_RECORDED: Final = 30
+"""Refusals that are recorded one by one in each `DENIALS_PER_S`; the rest of them is counted, so that no flood of
+forged requests fills the journal."""
+
+DENIALS_PER_S: Final = 60.0
+"""See `DENIALS_RECORDED`."""
+
+# --- Commands and HTTP -----------------------------------------------------------------------------------------------
+
+SOCKET_MESSAGE_MAX_BYTES: Final = 1024 * 1024
+"""One message on the agent's own unix socket."""
+
+SOCKET_TIMEOUT_S: Final = 5.0
+"""For the agent to take a command's connection before the command says that the agent hangs."""
+
+HTTP_BODY_MAX_BYTES: Final = REQUEST_MAX_BYTES
+"""A body sent to us; nothing that we accept is larger than a request."""
+
+HTTP_REQUEST_TIMEOUT_S: Final = 30.0
+"""For a client to send its request, and for a read of ours to answer it."""
+
+HTTP_CONNECTIONS_MAX: Final = 1_536
+"""Connections to us at once; more are hung up on. Room for all listeners, and for others beside them."""
+
+HTTP_TOKEN_MIN: Final = 16
+"""Characters of the HTTP token; ours have 43, and what people type in themselves must not be guessed."""
+
+SESSIONS_MAX: Final = 1_000
+"""Browsers that are logged in at once; then the oldest has to log in again."""
+
+SESSION_S: Final = 12 * 3600.0
+"""How long a login lasts: a working day."""
+
+OPS_PAGE: Final = 200
+"""Operations in one answer, unless somebody asks for another number."""
+
+OPS_PAGE_MAX: Final = 2_000
+"""The most that can be asked for: about a megabyte."""
+
+EVENT_STREAMS_MAX: Final = 1_200
+"""Listeners on the event stream at once."""
+
+EVENTS_KEPT: Final = 1_000
+"""The newest events, which all listeners share; whoever falls behind by more has lost some."""
+
+HEARTBEAT_S: Final = 15.0
+"""Between two signs of life on a silent event stream; proxies give up on a silent connection after a minute."""
+
+GUEST_LOOK_S: Final = 5.0
+"""For a look at one guest that a page asks for; then the page says that it could not be looked at."""
+
+GUEST_LOOK_KEPT_S: Final = 15.0
+"""How long what such a look showed is shown again, so that many readers cost PVE no more than one."""
+
+VERIFY_KEPT_S: Final = 10.0
+"""How long the result of a verification is shown again: reading a whole journal is work."""
+
+# --- Notifications ---------------------------------------------------------------------------------------------------
+
+NOTIFY_GATHER_S: Final = 3.0
+"""From the first piece of news to the message that tells it, so that a node's death is one message and not fifty."""
+
+NOTIFY_TIMEOUT_S: Final = 30.0
+"""For all services to take one message; then it is given up and said in the log."""
+
+NOTIFY_AT_END_S: Final = 5.0
+"""For the last message of an agent that ends: it does not wait longer for anybody."""
+
+NOTIFY_MESSAGES_MAX: Final = 12
+"""Messages in each `NOTIFY_PER_S`; what comes on top waits, and is told together."""
+
+NOTIFY_PER_S: Final = 3600.0
+"""See `NOTIFY_MESSAGES_MAX`."""
+
+NOTIFY_LINES_MAX: Final = 40
+"""Lines of one message, and lines that wait; of the others the number is told."""
+
+NOTIFY_REMEMBERED_MAX: Final = 10_000
+"""Pieces of news that are known to have been told, so that they are told once."""
+
 NOTIFY_FAILURES: Final = 3
 """Failures in a row, of one kind of change of one guest or of passes, before anybody is told."""
