@@ -189,7 +189,7 @@ def test_a_journal_that_may_only_be_read(sim: Simulator, used: Stage, disk: Call
     says(used.run("apply", "--yes"), "journal.db")
     assert len(sim.mutations()) == before
     # SQLite makes a file beside the journal even to read it; that it cannot is said as well.
-    says(used.run("journal", "verify"), "trueup needs to read and write journal.db and its folder")
+    says(used.run("journal", "verify"), "trueup needs to read and write this file")
     small.remount("rw")
     assert used.run("journal", "verify").code == 0
 

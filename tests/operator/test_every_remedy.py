@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 
 from tests.operator import (
+    test_files_by_hand,
     test_followed_by_hand,
     test_gate_by_hand,
+    test_rights_by_hand,
     test_written_gate,
     test_written_more,
     test_written_remedies,
@@ -64,6 +66,8 @@ LISTS = [
         test_written_more,
         test_followed_by_hand,
         test_gate_by_hand,
+        test_files_by_hand,
+        test_rights_by_hand,
     )
 ]
 """Followed in tables of other modules; what two of them have in common is followed in two ways."""

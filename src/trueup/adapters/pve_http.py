@@ -272,9 +272,8 @@ def _context(ca_file: Path) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError as error:
-        raise BadInput(
-            what=f"no certificates in it: {error.reason}", where=str(ca_file), remedy="PEM is read"
-        ) from None
+        remedy = "name one in PEM, as PVE's pve-root-ca.pem is"
+        raise BadInput(what=f"no certificates in it: {error.reason}", where=str(ca_file), remedy=remedy) from None
     except OSError as error:
         raise BadInput(what=f"cannot be read: {error.strerror}", where=str(ca_file)) from None
     # PVE's own authority has no key usage, which Python 3.13 otherwise minds.

@@ -85,9 +85,10 @@ class SpoolFolder:
                 raise BadInput(what="it is a link", where=where, remedy="drop the file itself") from None
             remedy = "let the user who runs trueup read it"
             raise BadInput(what=f"it cannot be read: {error.strerror}", where=where, remedy=remedy) from None
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            os.close(opened)
+            raise BadInput(what="it is no plain file", where=where, remedy="drop a file")
         with os.fdopen(opened, "rb") as source:
-            if not stat.S_ISREG(os.fstat(opened).st_mode):
-                raise BadInput(what="it is no plain file", where=where, remedy="drop a file")
             try:
                 return source.read(limits.REQUEST_MAX_BYTES + 1)
             except OSError as error:

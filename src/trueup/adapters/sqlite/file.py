@@ -27,6 +27,7 @@ APPLICATION_ID: Final = 1416787312
 """Stands in the file's header and tells it from other SQLite files: "Trup"."""
 
 RESTORE: Final = "bring back the last good copy, or save what can be read with `trueup journal quarantine`"
+RIGHTS: Final = "trueup needs to read and write this file, and to write in its folder"
 RESTART: Final = "look at the disk and the kernel's log, then restart"
 
 _SYNCHRONOUS_FULL: Final = 2
@@ -85,8 +86,7 @@ def map_error(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> TrueupEr
     if meaning is JournalBusy:
         return JournalBusy(what=f"another program holds the journal's file: {error}", where=where, remedy="end it")
     if meaning is BadInput:
-        remedy = f"trueup needs to read and write {path.name} and its folder"
-        return BadInput(what=f"the journal cannot be used: {error}", where=where, remedy=remedy)
+        return BadInput(what=f"the journal cannot be used: {error}", where=where, remedy=RIGHTS)
     if code is not None and code & _PRIMARY == sqlite3.SQLITE_FULL:
         remedy = f"free space on {path.parent}, then restart"
         return JournalFailed(what="the journal's disk is full", where=where, remedy=remedy)
@@ -254,7 +254,8 @@ def _create(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise BadInput(what=f"the journal cannot be opened: {error.strerror}", where=str(path)) from error
+        what = f"the journal cannot be opened: {error.strerror}"
+        raise BadInput(what=what, where=str(path), remedy=RIGHTS) from error
 
 
 def _recognise(connection: sqlite3.Connection, path: Path, *, fresh_allowed: bool) -> int:

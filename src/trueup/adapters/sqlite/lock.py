@@ -66,7 +66,8 @@ def _open_error(error: OSError, path: Path) -> BadInput | JournalFailed:
         return JournalFailed(
             what="the disk is full", where=str(path), remedy=f"free space on {path.parent}, then restart"
         )
-    return BadInput(what=f"cannot open the journal's lock: {error.strerror}", where=str(path))
+    remedy = "trueup needs to read and write this file, and to write in its folder"
+    return BadInput(what=f"cannot open the journal's lock: {error.strerror}", where=str(path), remedy=remedy)
 
 
 def _holder(descriptor: int) -> str:
