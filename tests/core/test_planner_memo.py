@@ -67,7 +67,7 @@ def world(now: dict[str, dict[str, Any]]) -> tuple[list[Desired], dict[Vmid, Obs
 @settings(max_examples=400)
 @given(st.lists(changes, max_size=4), st.lists(changes, min_size=1, max_size=5))
 def test_a_plan_with_a_memo_is_the_plan_without_one(first: list[Any], later: list[Any]) -> None:
-    """A world to begin with that is as declared, but for a restart in its window; then one thing changes after the other."""
+    """A world that is as declared, but for a restart in its window; then one thing changes after the other."""
     memo = Memo()
     now: dict[str, dict[str, Any]] = {
         part: {key: values[0] for key, values in fields.items()} for part, fields in FIELDS.items()

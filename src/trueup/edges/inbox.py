@@ -12,8 +12,8 @@ from typing import Final, Protocol, cast
 
 from trueup.core import gate_checks, gate_form
 from trueup.core.gate_envelope import parse_envelope
-from trueup.edges.journals import StandingBy
 from trueup.edges.spool import Door
+from trueup.edges.standing_by import StandingBy
 from trueup.model import limits
 from trueup.model.errors import BadInput, JournalFailed
 from trueup.model.gate import Refusal, RequestState, RequestView

@@ -133,7 +133,7 @@ async def sight(
 
 
 def holder() -> str:
-    """This process as the journal names it: host and pid."""
+    """The process as the journal names it: host and pid."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 

@@ -3,36 +3,18 @@
 Everything of an adapter is imported when it is used, so that commands pay for one store only.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-from trueup.ports import JournalReader
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trueup.adapters.postgres.lease import Leader
     from trueup.adapters.sqlite import Stats, Verification
     from trueup.adapters.sqlite.copies import Copied, Salvage
     from trueup.adapters.sqlite.retention import Clerk, Pruning
+    from trueup.edges.standing_by import StandingBy
     from trueup.model.settings import StoreSettings
-    from trueup.ports import Clock, Journal
-
-
-class StandingBy(JournalReader, Protocol):
-    """A journal that is not led from here, and a lease that is waited for."""
-
-    async def leader(self) -> "Leader | None":
-        """Who leads now; None = nobody. Raises JournalFailed."""
-        ...
-
-    async def chance_to_lead(self) -> "Leader | None":
-        """Wait until the lease is free, has run out, or a while has passed. Returns who leads then; None = nobody."""
-        ...
-
-    def inbox_put(self, request: bytes, via: str) -> Awaitable[int]:
-        """Hand a request to the leader; returns its number in the inbox. Raises BadInput or JournalFailed."""
-        ...
+    from trueup.ports import Clock, Journal, JournalReader
 
 
 class Journals:
@@ -75,7 +57,7 @@ class Journals:
             await reader.close()
 
     @asynccontextmanager
-    async def standing_by(self, store: "StoreSettings") -> AsyncGenerator[StandingBy | None]:
+    async def standing_by(self, store: "StoreSettings") -> "AsyncGenerator[StandingBy | None]":
         """What an agent waits with until it leads; None where nobody else can. Raises BadInput or JournalFailed."""
         if store.postgres is None:
             yield None

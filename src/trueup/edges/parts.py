@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trueup.adapters.sqlite import Stats, Verification
     from trueup.adapters.sqlite.copies import Copied, Salvage
     from trueup.adapters.sqlite.retention import Clerk, Pruning
-    from trueup.edges.journals import StandingBy
+    from trueup.edges.standing_by import StandingBy
     from trueup.model.errors import BadInput
     from trueup.model.ids import TokenId
     from trueup.model.settings import ClusterSettings, NotifySettings, Secret, Settings, StoreSettings

@@ -12,10 +12,10 @@ from typing import Final
 from trueup.adapters.manifests import refuse_emptied
 from trueup.edges import incarnation
 from trueup.edges.inbox import Post
-from trueup.edges.journals import StandingBy
 from trueup.edges.looking import LookingJournal
 from trueup.edges.parts import Parts
 from trueup.edges.spool import Spool
+from trueup.edges.standing_by import StandingBy
 from trueup.edges.web.front import Front
 from trueup.engine.surveyor import Survey, Surveyor
 from trueup.model import limits
