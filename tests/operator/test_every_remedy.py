@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from tests.operator import (
+    test_database_by_hand,
     test_files_by_hand,
     test_followed_by_hand,
     test_gate_by_hand,
@@ -68,6 +69,7 @@ LISTS = [
         test_gate_by_hand,
         test_files_by_hand,
         test_rights_by_hand,
+        test_database_by_hand,
     )
 ]
 """Followed in tables of other modules; what two of them have in common is followed in two ways."""

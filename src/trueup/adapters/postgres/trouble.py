@@ -41,7 +41,7 @@ _REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
         "53300": "the database has no connection left: raise max_connections, or end what uses them",
         READ_ONLY: "this server is a standby or set to read only: point [store] url at the primary, or name all hosts",
         "28": "give the right user, and its password in the URL, PGPASSWORD or a password file",
-        "3D": "make the database: `createdb`",
+        "3D": "make the database: `createdb -h HOST -p PORT -U USER NAME`",
         "42501": "give the user the right to make and use the schema trueup: make it the database's owner",
         "55P03": "another session holds the journal's head: look for it in pg_stat_activity",
     }
@@ -58,6 +58,9 @@ def means(error: BaseException, where: str) -> TrueupError:
     remedy = _best(_REMEDIES, state)
     if not state:
         said = str(error).strip() or type(error).__name__
+        if isinstance(error, asyncpg.TargetServerAttributeNotMatched):  # it answers, and takes no writes
+            what = f"no database that can be written: {_line(said)}"
+            return JournalFailed(what=what, where=where, remedy=_REMEDIES[READ_ONLY])
         return JournalFailed(what=f"the database does not answer: {_line(said)}", where=where, remedy=_REACH)
     said = _line(getattr(error, "message", None) or str(error))
     if meaning is Corrupt:
