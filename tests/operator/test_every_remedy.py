@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from tests.operator import (
+    test_agent_by_hand,
     test_database_by_hand,
     test_files_by_hand,
     test_followed_by_hand,
@@ -56,6 +57,13 @@ TOLD = {
     "the node does not answer in time": "says more of what is wrong",
     "this PVE does not have the call, or there is no PVE behind the address": "says more of what is wrong",
     "it was never written to": "says more of what is wrong",
+    "does this node exist?": "asks what the reader has to find out; PVE's own words stand before it",
+    "is this the address of a PVE API (https, port 8006)?": "asks what the reader has to find out",
+    "is the node up, and pvedaemon on it?": "asks what the reader has to find out, on another machine",
+    "is pve-cluster up on the node that was asked?": "asks what the reader has to find out, on another machine",
+    "see securesystemslib's documentation of this signer, and install what it needs": "hardware or a cloud's account",
+    "upgrade PVE, or try it with care": "no other PVE is at hand",
+    "look at the disk and the kernel's log, then restart": "a disk that fails; what then works is in tests/journal",
 }
 """Ask nothing of the reader."""
 
@@ -70,6 +78,7 @@ LISTS = [
         test_files_by_hand,
         test_rights_by_hand,
         test_database_by_hand,
+        test_agent_by_hand,
     )
 ]
 """Followed in tables of other modules; what two of them have in common is followed in two ways."""

@@ -58,7 +58,7 @@ def means(error: BaseException, where: str) -> TrueupError:
     remedy = _best(_REMEDIES, state)
     if not state:
         said = str(error).strip() or type(error).__name__
-        if isinstance(error, asyncpg.TargetServerAttributeNotMatched):  # it answers, and takes no writes
+        if isinstance(error, asyncpg.InternalClientError) and "target attribute" in said:  # no writes there
             what = f"no database that can be written: {_line(said)}"
             return JournalFailed(what=what, where=where, remedy=_REMEDIES[READ_ONLY])
         return JournalFailed(what=f"the database does not answer: {_line(said)}", where=where, remedy=_REACH)
