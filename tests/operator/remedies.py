@@ -1,7 +1,8 @@
 """Finds every remedy in the source: what a message tells its reader to do.
 
-Read from the syntax, so that none is left out: the value of `remedy=`, of names with "remedy" in them, of the constants
-that stand where a remedy is wanted, and the last argument of calls that complain. What is put in at run time is `{}`.
+Read from the syntax, so that none is left out: the value of `remedy=`, of names with "remedy" in them, of the tables of
+what is to be done about an operation, of the constants that stand where a remedy is wanted, and the last argument of
+calls that complain. What is put in at run time is `{}`.
 """
 
 import ast
@@ -42,7 +43,7 @@ def _places(tree: ast.Module) -> Iterator[ast.expr]:
         if isinstance(node, ast.keyword) and node.arg == "remedy":
             yield node.value
         for name, value in _assigned(node):
-            if "remed" in name.lower():
+            if "remed" in name.lower() or name.startswith("TO_DO"):
                 yield value
         if isinstance(node, ast.Call) and len(node.args) > 1:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

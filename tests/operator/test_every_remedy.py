@@ -4,8 +4,11 @@ A new remedy fails here until it stands in one of the lists: followed by a scena
 open (`remedies_left_open.txt`) is known to be followed by no test, and shall get shorter.
 """
 
+import ast
 import re
 from pathlib import Path
+
+import click
 
 from tests.operator import (
     test_agent_by_hand,
@@ -19,9 +22,13 @@ from tests.operator import (
     test_written_remedies,
 )
 from tests.operator.nodes_shell import TOOLS
-from tests.operator.remedies import remedies
+from tests.operator.remedies import SOURCE, remedies
+from trueup.edges.cli import root
 
 HERE = Path(__file__).parent
+MOST_OPEN = 53
+"""So many are left open. This number may only fall: whoever follows one in a test writes the lower one here."""
+
 OPEN = [line for line in (HERE / "remedies_left_open.txt").read_text(encoding="utf-8").splitlines() if line]
 
 CASES = "test_remedies.py::test_following_the_remedy_helps"
@@ -42,6 +49,8 @@ FOLLOWED_THERE = {
         "test_keeper_setup.py::test_the_keeper_is_never_given_the_agents_rights",
     "`chronyc tracking` on {} and here says which one is wrong": "test_host_remedies.py::test_clocks",
     "bring nodes back; `pvecm status` on a node": "test_host_remedies.py::test_quorum",
+    "Read the task's log, mend what it says, and look at what is left over. The next pass tries again, later each time.":  # noqa: E501
+        "test_host_remedies.py::test_the_log_of_a_failed_task",
     "chmod 600 {}": "test_host_remedies.py::test_a_journal_that_others_may_read",
 }  # fmt: skip
 """Followed literally in another test."""
@@ -57,6 +66,12 @@ TOLD = {
     "the node does not answer in time": "says more of what is wrong",
     "this PVE does not have the call, or there is no PVE behind the address": "says more of what is wrong",
     "it was never written to": "says more of what is wrong",
+    "Nothing.": "asks nothing",
+    "Nothing: the next pass plans the guest anew, later each time it fails.": "what trueup itself does next",
+    "Nothing: it is watched for a day, and if it shows up after all, an alarm says so.": "what trueup itself does next",
+    "Ask whoever vetoed it. A new request may ask for it again.": "asks a person",
+    "Look at the guest yourself: only a person can tell.": "asks a person",
+    "Do not give this vmid to another guest until this is settled.": "says what not to do",
     "does this node exist?": "asks what the reader has to find out; PVE's own words stand before it",
     "is this the address of a PVE API (https, port 8006)?": "asks what the reader has to find out",
     "is the node up, and pvedaemon on it?": "asks what the reader has to find out, on another machine",
@@ -65,7 +80,7 @@ TOLD = {
     "upgrade PVE, or try it with care": "no other PVE is at hand",
     "look at the disk and the kernel's log, then restart": "a disk that fails; what then works is in tests/journal",
 }
-"""Ask nothing of the reader."""
+"""Ask nothing of the reader, or what no test can do: each with its reason."""
 
 LISTS = [
     module.FOLLOWED
@@ -93,6 +108,40 @@ def test_each_remedy_stands_in_one_list() -> None:
     assert not new, "follow these in a test (see the lists here)"
     assert not sorted(listed - found.keys()), "these are no longer in the source"
     assert not {remedy for remedy in listed if sum(remedy in one for one in lists) > 1}
+
+
+def test_fewer_are_left_open_and_never_more() -> None:
+    assert len(OPEN) == len(set(OPEN)) == MOST_OPEN
+
+
+def named_commands() -> set[str]:
+    """Every command of ours between backticks in the source, with the places of values left as they are."""
+    found: set[str] = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found |= set(re.findall(r"`trueup ([a-z][^`\n]*)`", node.value))
+    return found
+
+
+def test_every_command_that_a_text_names_is_there_with_its_options() -> None:
+    named = named_commands()
+    assert {"plan", "ops list", "journal quarantine", "request … --as PERSON"} <= named
+    for line in sorted(named):
+        command: click.Command = root.root
+        options: set[str] = set()
+        words = line.split()
+        while words and isinstance(command, click.Group) and (below := _below(command, words[0])):
+            command = below
+            words.pop(0)
+            options |= {name for one in command.params for name in one.opts}
+        assert command is not root.root, line
+        assert not (isinstance(command, click.Group) and words), line
+        assert {word for word in words if re.fullmatch(r"-{1,2}[a-z][a-z-]*", word)} <= options | {"--help"}, line
+
+
+def _below(group: click.Group, name: str) -> click.Command | None:
+    return group.get_command(click.Context(group), name)
 
 
 def test_the_tests_that_are_named_are_there() -> None:
