@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import trustme
 
+from tests.journal.samples import epoch, started
 from tests.operator.following import followed
 from tests.operator.test_written_remedies import CLUSTER, HEAD
 from tests.pve.servers import SteppedClock
@@ -19,7 +20,7 @@ from trueup.adapters.postgres.address import parse
 from trueup.adapters.pve_endpoints import Endpoints
 from trueup.adapters.pve_http import CaFile, Fingerprint, Insecure, Login, connect
 from trueup.adapters.spool_folder import SpoolFolder
-from trueup.adapters.sqlite import copies, open_journal
+from trueup.adapters.sqlite import copies, open_journal, rebuild, verify
 from trueup.app import parts
 from trueup.core import windows
 from trueup.core.ordering import check_order
@@ -32,7 +33,6 @@ from trueup.model.settings import HttpSettings, Secret
 from trueup.model.windows import Window
 
 NOBODY = 65_534
-Folder = Path
 Case = tuple[str, Callable[[Path], object], Callable[[Path], object], Callable[[Path, str], object]]
 """A remedy, what makes it go wrong in a folder, what is attempted, and how the remedy is followed."""
 
@@ -141,6 +141,38 @@ def test_stop_the_other_or_go_elsewhere(tmp_path: Path) -> None:
         )
         if not stopped:
             asyncio.run(holding.close())
+
+
+def test_the_program_that_holds_the_file_is_ended(tmp_path: Path) -> None:
+    opens(tmp_path)
+    holding = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+    holding.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holding.execute("BEGIN EXCLUSIVE")
+    followed("end it", lambda: opens(tmp_path), lambda _: holding.close())
+
+
+def test_a_journal_without_a_copy_of_its_tables(tmp_path: Path) -> None:
+    """Tables that are wrong while every record is sound: nothing to be put aside."""
+    path = tmp_path / "journal.db"
+
+    async def writes_one() -> None:
+        journal = open_journal(path)
+        await journal.append(await epoch(journal), [started("a")])
+        await journal.close()
+
+    asyncio.run(writes_one())
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM ops")
+    connection.close()
+    followed(
+        "`trueup journal rebuild` makes its tables anew",
+        lambda: verified(path) or copies.quarantine(path, stamp="x", record_id="r", at_ms=1),
+        lambda _: rebuild(path),
+    )
+
+
+def verified(path: Path) -> bool:
+    return verify(path).ok
 
 
 # --- addresses and settings -------------------------------------------------------------------------------------------
@@ -455,6 +487,8 @@ FOLLOWED = {
     *(remedy for remedy, _, _ in SETTINGS),
     *(remedy for remedy, _, _, _ in ORDERS),
     "stop it or point [store] url elsewhere",
+    "end it",
+    "`trueup journal rebuild` makes its tables anew",
     "name one in PEM, as PVE's pve-root-ca.pem is",
     "name at least one, e.g. https://pve1.example.org:8006",
     "use {}",
