@@ -73,7 +73,8 @@ def test_a_synchronous_standby_takes_over(pair: tuple[Server, Replica]) -> None:
                 answered.append(op)
 
         working = asyncio.gather(*(work(number) for number in range(6)))
-        await asyncio.sleep(0.5)
+        while len(answered) < 60:
+            await asyncio.sleep(0)
         primary.kill(signal.SIGKILL)
         before = len(answered)
         await asyncio.to_thread(replica.sql, "postgres", "SELECT pg_promote()")

@@ -9,6 +9,7 @@ import json
 import os
 import ssl
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -118,7 +119,11 @@ def destroy(kind: str) -> Callable:
     def run(words: list[str]) -> None:
         vmid = parsed(words, ("vmid",), ())["vmid"]
         node = guest(vmid, kind)["node"]
-        print(ask("DELETE", f"/nodes/{node}/{kind}/{vmid}"))
+        upid = ask("DELETE", f"/nodes/{node}/{kind}/{vmid}")
+        # The command of a node works in the foreground: it returns when the guest is gone.
+        while ask("GET", f"/nodes/{node}/tasks/{upid}/status")["status"] == "running":  # type: ignore[index, call-overload]
+            time.sleep(0.05)
+        print(upid)
 
     return run
 
