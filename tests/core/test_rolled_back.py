@@ -19,9 +19,7 @@ def seen(vmid: int, *, op: str = LATE, of: str = "ours", made_for: int = 0) -> O
 
 
 def record(event: Event, at_ms: int) -> Record:
-    return Record(
-        seq=1, epoch=Epoch(1), record_id="r", at_ms=at_ms, op_id=OpId(""), event=event, prev_hash="", hash=""
-    )
+    return Record(seq=1, epoch=Epoch(1), record_id="r", at_ms=at_ms, op_id=OpId(""), event=event, prev_hash="", hash="")
 
 
 def test_an_id_tells_its_time() -> None:

@@ -382,7 +382,7 @@ case(
 
 
 def spools(folder: Path) -> None:
-    spool = SpoolFolder((folder / "url").read_text() and folder / (folder / "url").read_text())
+    spool = SpoolFolder(folder / (folder / "url").read_text())
     for one in spool.waiting(10):
         spool.read(one.name)
 

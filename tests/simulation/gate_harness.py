@@ -69,9 +69,9 @@ def spec_of(guest: GuestType, config: Mapping[str, str], status: str = "stopped"
         "config": {**plain[guest], "description": marked(OURS), **config},
     }
     other = {"type": "qemu", "node": "pve1", "config": {"cores": 1, "memory": 128}}
-    config = {"cores": 1, "memory": 128, "description": marked(BYSTANDER)}
+    marked_config = {"cores": 1, "memory": 128, "description": marked(BYSTANDER)}
     more = [
-        {**other, "vmid": BYSTANDER, "name": "bystander", "config": config},
+        {**other, "vmid": BYSTANDER, "name": "bystander", "config": marked_config},
         {**other, "vmid": FOREIGN, "name": "foreign"},
     ]
     return {**SPEC, "guests": [first, *more]}
@@ -174,7 +174,13 @@ class Post:
         await asyncio.sleep(max(0.0, second - self.now_s))
 
     async def prepare(
-        self, kind: str, vmid: int = OURS, key: str = "", valid_s: float = 3600.0, by: str = "alice", **params: str
+        self,
+        kind: str,
+        vmid: int = OURS,
+        key: str = "",
+        valid_s: float = 3600.0,
+        by: str = "alice",
+        params: Mapping[str, str] | None = None,
     ) -> Paper:
         """Look at a guest and write a request for it, as `trueup request` does."""
         pve = self._eyes()
@@ -185,7 +191,9 @@ class Post:
                 break
             except ReadFailed:
                 await asyncio.sleep(5.0)
-        wish = Wish(cluster="sim", kind=kind, params=params, reason="a test", requested_by=by, idempotency_key=key)
+        wish = Wish(
+            cluster="sim", kind=kind, params=params or {}, reason="a test", requested_by=by, idempotency_key=key
+        )
         request = prepare_request(
             wish, seen, now_ms=self.now_ms, chance=self._chance.randbytes(16), longest_s=min(valid_s, 3600.0)
         )
@@ -415,6 +423,7 @@ class _Stage:
         has_token = agent.own_token
         gate = Gate(deck, cluster="sim", files=post.people, verifier=DsseVerifier(), has_token=lambda: has_token)
         post.enter(agent, life, gate)
+        assert post.cluster is not None
         if self._people is None:
             self._people = asyncio.ensure_future(self._tell())
         while life.report is None:

@@ -57,7 +57,7 @@ CASES = {
 async def ordinary(post: Post, case: Case) -> None:
     """Signatures come one by one, then by two ways at once; it is redelivered until it ended, and after that."""
     await post.at(SIGNED_AT_S)
-    paper = await post.prepare(case.kind, key="the-key", **case.params)
+    paper = await post.prepare(case.kind, params=case.params, key="the-key")
     both = paper.by("alice", "bob")
     if PEOPLE[case.kind] > 1:
         await post.hand_in(paper.by("alice"), "spool")
@@ -79,7 +79,7 @@ async def again_with_its_key(post: Post, case: Case, before: Paper, first: Answe
     if first.state == "failed" and case.guest is LXC:
         # Its failed task must lie clearly before the new signing, or the container may have been made anew.
         await asyncio.sleep(2 * limits.CLOCK_DIFFERENCE_S)
-    paper = await post.prepare(case.kind, key="the-key", **case.params)
+    paper = await post.prepare(case.kind, params=case.params, key="the-key")
     both = paper.by("alice", "bob")
     answer = await post.hand_in(both, "spool")
     if before.request is not None and paper.request is not None:

@@ -151,7 +151,7 @@ async def _ask(post: Post, one: Asked) -> None:
     if not post.cluster.has(one.vmid):
         return
     try:
-        paper = await post.prepare(one.case.kind, one.vmid, one.key, one.valid_s, **one.case.params)
+        paper = await post.prepare(one.case.kind, one.vmid, one.key, one.valid_s, params=one.case.params)
     except KeyError:
         return  # the guest was taken away while they looked
     both = paper.by("alice", "bob")

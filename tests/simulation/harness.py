@@ -16,9 +16,9 @@ from trueup.adapters import sqlite
 from trueup.adapters.pve import PveClient
 from trueup.adapters.pve_api import PveApi
 from trueup.adapters.pve_keeper import PveKeeper
-from trueup.core.one_shots import NotYet, Objection
 from trueup.engine import agent as agents
 from trueup.engine.agent import Agent, Converged, Foundation, Incarnations
+from trueup.engine.one_shots import CheckAgain
 from trueup.engine.recoverer import Report
 from trueup.engine.tokens import KeeperFailed
 from trueup.model.errors import ReadFailed
@@ -129,7 +129,7 @@ class Scenario:
     then: Sequence[Desired] | None = None
     between: Callable[[SimCluster], None] | None = None
     asked: Ask | None = None
-    check: Callable[[OpView, Observed], Awaitable[Objection | NotYet | None]] | None = None
+    check: CheckAgain | None = None
     later_s: float = 0.0
     later_again_s: float = 0.0
     keeper: bool = False
@@ -214,7 +214,7 @@ class Stage:
     signers: Signers = field(default_factory=Signers)
 
 
-async def _agreed(_view: OpView, _observed: Observed) -> None:
+async def _agreed(view: OpView, observed: Observed) -> None:
     """A gate that has nothing against it."""
 
 

@@ -124,7 +124,7 @@ def test_a_second_request_with_its_key_waits_for_the_first_and_is_let_in_when_th
     async def people(post: Post) -> None:
         paper, _ = await agreed(post)
         other = await post.prepare("destroy", key="the-key")
-        different = await post.prepare("destroy", key="the-key", purge="1")
+        different = await post.prepare("destroy", key="the-key", params={"purge": "1"})
         both = other.by("alice", "bob")
         heard.append(await post.hand_in(both, "http"))
         refused = await post.hand_in(different.by("alice", "bob"), "http")
@@ -160,7 +160,7 @@ def test_a_guest_that_is_another_one_by_then_is_left_alone(name: str, happens: C
 
     async def people(post: Post) -> None:
         await post.at(SIGNED_AT_S)
-        paper = await post.prepare(case.kind, key="the-key", **case.params)
+        paper = await post.prepare(case.kind, params=case.params, key="the-key")
         assert post.cluster is not None
         await post.hand_in(paper.by("alice", "bob"), "spool")
         happens(post.cluster)
@@ -266,7 +266,7 @@ def test_what_is_signed_waits_while_its_guest_has_an_open_operation() -> None:
     async def people(post: Post) -> None:
         await post.at(SIGNED_AT_S)
         stop = await post.prepare("stop", key="a")
-        remove = await post.prepare("disk-remove", key="b", disk="scsi1")
+        remove = await post.prepare("disk-remove", key="b", params={"disk": "scsi1"})
         first = await post.hand_in(stop.by("alice"), "spool")
         second = await post.hand_in(remove.by("alice", "bob"), "spool")
         assert second.outcome is Outcome.ACCEPTED

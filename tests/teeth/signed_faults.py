@@ -12,6 +12,7 @@ from trueup.engine import looker
 from trueup.engine.one_shots import OneShots
 from trueup.engine.recoverer import Recoverer
 from trueup.engine.standing import Standing
+from trueup.model.ids import Digest
 from trueup.model.ops import Guarded
 
 
@@ -35,7 +36,9 @@ def the_guards_answer_is_not_read_back() -> AbstractContextManager[Any]:
 
     async def believed(self: Any, view: Any, seen: Any, send_by: Any) -> Any:
         after = await guard(self, view, seen, send_by)
-        return after if after.guarded or after.state != "started" else await self._note(after, Guarded(digest="d"))
+        return (
+            after if after.guarded or after.state != "started" else await self._note(after, Guarded(digest=Digest("d")))
+        )
 
     return patch.object(OneShots, "_guard", believed)
 

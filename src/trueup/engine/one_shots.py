@@ -32,7 +32,7 @@ from trueup.model.pve import Call
 class CheckAgain(Protocol):
     """The gate's last word on an accepted one-shot, right before it is sent."""
 
-    async def __call__(self, view: OpView, observed: Observed) -> Objection | NotYet | None:
+    async def __call__(self, view: OpView, observed: Observed, /) -> Objection | NotYet | None:
         """Check signatures, revocations, policy, windows, budget and veto once more; None = it may be sent now."""
         ...
 
