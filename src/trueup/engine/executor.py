@@ -202,6 +202,7 @@ class Executor:
 
     async def followed(self, view: OpView) -> Outcome:
         """Wait for the end of the task, then let the table judge; it may ask to wait longer for the guest's state."""
+        pause_s = limits.TASK_WATCH_S
         while lifecycle.is_in_flight(view):
             if view.upid:
                 await self._task_end(Upid.parse(view.upid))
@@ -211,7 +212,8 @@ class Executor:
             if isinstance(judged.verdict, Open):
                 return LeftOpen(view=view)
             if lifecycle.is_in_flight(view):
-                await self._deck.clock.sleep(limits.TASK_WATCH_S)
+                await self._deck.clock.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, limits.STATE_WATCH_S)
         return Ended(view=view)
 
     async def _task_end(self, upid: Upid) -> None:

@@ -102,6 +102,9 @@ TASK_PAGES_MAX: Final = 40
 TASK_WATCH_S: Final = 1.0
 """Between two looks at a node's task list while tasks run there: one cheap call for all of them."""
 
+STATE_WATCH_S: Final = 10.0
+"""The longest between two looks at a guest whose task ended before its effect shows: a round of the HA manager."""
+
 ENDPOINTS_MAX: Final = 64
 """Endpoints of one cluster; PVE clusters have a few dozen nodes at the most."""
 
