@@ -43,6 +43,8 @@ FOLLOWED_THERE = {
     "give a name or a vmid; see `trueup status`": CASES,
     "`trueup journal quarantine`": CASES,
     "`trueup journal rebuild`": "test_journal_upkeep.py::",
+    "set PYKCS11LIB to the file of the token's PKCS#11 library, like /usr/lib/softhsm/libsofthsm2.so":
+        "../gate/test_hsm.py::test_the_library_of_the_token_is_named",
     "as root on a node: {}; then run it again, it goes on from there":
         "test_keeper_setup.py::test_each_line_that_the_setup_shows_does_the_same_on_a_node",
     'write token_id = "{}!looking" into [cluster], then `trueup doctor --setup --keeper`':

@@ -64,10 +64,12 @@ def sign(envelope: Envelope, signer: Signer) -> Envelope:
     """Add a DSSE signature.
 
     Raises:
-        BadInput: the signer (a hardware key, a cloud) did not sign.
+        BadInput: the signer (a hardware key, a cloud) did not sign, or nobody can be asked for its PIN.
     """
     try:
         made = signer.sign(pae(envelope.payload_type, envelope.payload))
+    except BadInput:
+        raise  # nobody could be asked for its PIN
     except Exception as error:  # each signer has errors of its own library; an unsigned envelope is all that follows
         raise BadInput(
             what=f"the signer did not sign: {type(error).__name__}", remedy="check that its key or service is there"

@@ -5,6 +5,7 @@ is the SHA-256 of its SSH form. Nobody can give one key two names by writing ano
 """
 
 import hashlib
+import os
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
-from securesystemslib.signer import CryptoSigner, Signer, SSlibKey  # pyright: ignore[reportPrivateImportUsage]
+from securesystemslib.signer import CryptoSigner, HSMSigner, Signer, SSlibKey  # pyright: ignore[reportPrivateImportUsage]
 
 from trueup.adapters.file_names import shown
 from trueup.adapters.signing_ssh import SshKey, check_rsa_bits, parse_public_blob, parse_public_line
@@ -32,6 +33,8 @@ RSA_SCHEMES: Final = (
 )
 _KEY_FILE_MAX: Final = 64 * 1024
 _WEAK: Final = "use ed25519, ecdsa on a NIST curve, RSA of at least 2048 bits, ML-DSA, or a FIDO key of SSH"
+_ON_A_TERMINAL: Final = "sign on a terminal, where it is asked for"
+_NAME_LIBRARY: Final = "set PYKCS11LIB to the file of the token's PKCS#11 library, like /usr/lib/softhsm/libsofthsm2.so"
 
 AskPassphrase = Callable[[str], str | None]
 """Asks a person for the passphrase of a key; the argument names the key. None = nobody can be asked."""
@@ -124,9 +127,7 @@ def load_private(path: Path, ask: AskPassphrase) -> PrivateKeyTypes:
     if key is None:
         given = ask(where)
         if given is None:
-            raise BadInput(
-                what="the key has a passphrase", where=where, remedy="sign on a terminal, where it is asked for"
-            )
+            raise BadInput(what="the key has a passphrase", where=where, remedy=_ON_A_TERMINAL)
         key = _decode_private(content, given.encode(), where)
     if key is None:
         raise BadInput(what="the passphrase is wrong", where=where)
@@ -174,13 +175,28 @@ def _uri_signer(uri: str, ask: AskPassphrase, public: str | None) -> Signer:
     keys = library_keys(read_public(public))
     if not keys:
         raise BadInput(what="a FIDO key has no such signer", remedy="sign with `ssh-keygen -Y sign -n trueup`")
+
+    def secret(what: str) -> str:
+        given = ask(f"{uri} ({what})")
+        if given is None:  # never tried with nothing: a token counts the wrong PINs, and locks itself
+            raise BadInput(what=f"the key has a {what}", where=uri, remedy=_ON_A_TERMINAL)
+        return given
+
     try:
-        return Signer.from_priv_key_uri(uri, keys[0], lambda what: ask(what) or "")
+        signer = Signer.from_priv_key_uri(uri, keys[0], secret)
     except Exception as error:  # every signer has errors of its own library; none of them says anything about effects
         raise BadInput(
             what=f"the signer {uri.partition(':')[0]}: does not work: {type(error).__name__}",
             remedy="see securesystemslib's documentation of this signer, and install what it needs",
         ) from error
+    if isinstance(signer, HSMSigner) and not _library_named(os.environ.get("PYKCS11LIB", "")):
+        raise BadInput(what="the signer hsm: does not work: no PKCS#11 library is named", remedy=_NAME_LIBRARY)
+    return signer
+
+
+def _library_named(name: str) -> bool:
+    """A name without a slash is looked for by the system's loader."""
+    return bool(name) and ("/" not in name or Path(name).is_file())
 
 
 def _schemes() -> frozenset[str]:
