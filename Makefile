@@ -37,14 +37,14 @@ picture: setup ## make the README's picture anew, from a run of the demo
 
 browser: ## install Debian's chromium for the tests of the page, where one may; they are skipped without it
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
-		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get -qq update && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && timeout 120 apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive timeout 300 apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || \
 		echo "no browser, and none can be installed here: the tests of the page in a browser are skipped"
 
 token: ## install Debian's softhsm2 for the tests of PKCS#11 keys, where one may; they are skipped without it
 	@command -v softhsm2-util >/dev/null || { \
-		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get -qq update && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends softhsm2 >/dev/null; } || \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && timeout 120 apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive timeout 300 apt-get -qq install -y --no-install-recommends softhsm2 >/dev/null; } || \
 		echo "no SoftHSM, and none can be installed here: the tests of keys on a PKCS#11 token are skipped"
 
 pictures: setup ## make the documents' pictures of the page anew, from a run of its tests

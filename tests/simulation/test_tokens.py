@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation import invariants
 from tests.simulation.cluster import SimTransport
-from tests.simulation.deaths import AfterSeconds
+from tests.simulation.deaths import AfterSeconds, turning_points
 from tests.simulation.harness import Life, Scenario, simulate
 from tests.simulation.scenarios import CLONED_VM, EMPTY_VM
 from tests.simulation.stories import die, ending, ops
@@ -35,7 +35,7 @@ def test_a_request_stuck_before_the_check_dies_with_its_token() -> None:
 @pytest.mark.parametrize("shard", range(2))
 def test_converges_after_a_death_at_every_point(shard: int) -> None:
     story = replace(CLONED_VM, keeper=True)
-    for point in range(shard, len(simulate(story).lives[0].mortality.passed), 2):
+    for point in turning_points(simulate(story).lives[0].mortality.passed)[shard::2]:
         run = simulate(story, point)
         invariants.converged(run)
         assert len([token for token in run.cluster.world.state()["tokens"] if "sim-" in str(token)]) <= 1  # type: ignore[union-attr]

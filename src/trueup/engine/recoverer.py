@@ -238,9 +238,10 @@ class Recoverer:
         return self._since[view.op_id] + self._settle_s(view, frozenset()) - self._deck.clock.monotonic()
 
     def _pause_s(self, again: Sequence[Judged], changed: Mapping[OpId, OpView]) -> float:
-        """Until the next look: the shortest remaining settle time, within the usual pace."""
-        left = [self._left_s(one.view) for one in again if one.view.op_id not in changed]
-        return min(limits.RECOVERY_LOOK_S, max(0.1, min(left, default=0.1)))
+        """Until the next look: the shortest remaining settle time, within a pace that is slower the longer it is."""
+        left = min((self._left_s(one.view) for one in again if one.view.op_id not in changed), default=0.0)
+        pace_s = min(max(limits.RECOVERY_LOOK_S, left / 20), limits.STATE_WATCH_S)
+        return min(pace_s, max(0.1, left))
 
     def _forget(self, one: Judged) -> None:
         self._fences.forget(one.view.op_id)
