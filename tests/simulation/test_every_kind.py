@@ -29,8 +29,8 @@ EVERY = [
     for way, (table, kinds) in WAYS.items()
     for kind in kinds
 ]
-SAMPLE = 3
-"""Of the deaths with lost answers, every third is died in each commit; random stories take the rest."""
+SAMPLE = 5
+"""Of the deaths with lost answers, every fifth is died in each commit; random stories take the rest."""
 LOST: tuple[dict[str, object], ...] = (
     {"fault": "reply_lost", "times": 2, "method": "POST"},
     {"fault": "reply_lost", "times": 1, "method": "PUT"},

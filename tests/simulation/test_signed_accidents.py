@@ -21,7 +21,7 @@ from trueup.model.ids import GuestType
 from trueup.model.ops import Intent, Kind, OpState
 
 HOUR_S = 3600.0
-PAIRS = 6
+PAIRS = 3
 ONE_SHOTS = [param for param in EVERY if str(param.id).endswith("-signed")]
 TERMINAL = {OpState.SUCCEEDED, OpState.FAILED}
 

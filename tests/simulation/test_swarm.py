@@ -6,7 +6,7 @@ from tests.simulation.invariants import check
 from tests.simulation.report import Report
 from tests.simulation.swarm import story
 
-STORIES = 120
+STORIES = 80
 SHARDS = 6
 
 
