@@ -187,7 +187,7 @@ async def open_pool(address: Address, *, target: Target) -> Pool:
     """Connections for reading; made when they are needed. Raises asyncpg's errors and OSError."""
     return await asyncpg.create_pool(
         address.url.reveal(),
-        min_size=1,
+        min_size=0,  # none is kept up in the background, where its failures would be nobody's
         max_size=limits.POSTGRES_READERS,
         timeout=limits.POSTGRES_CONNECT_S,
         target_session_attrs=target,
