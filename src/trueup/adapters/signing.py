@@ -1,7 +1,8 @@
 """Signatures over envelopes: made, and verified one by one.
 
-securesystemslib makes and verifies single signatures; its own loop over an envelope is not used, since it stops at a
-threshold of key ids, refuses an envelope with a repeated id, and changes what it is given.
+securesystemslib makes and verifies single signatures (a browser's: `adapters.webauthn`); its own loop over an envelope
+is not used, since it stops at a threshold of key ids, refuses an envelope with a repeated id, and changes what it is
+given.
 """
 
 import base64
@@ -13,19 +14,25 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Signature as LibrarySignature  # pyright: ignore[reportPrivateImportUsage]
 from securesystemslib.signer import Signer  # pyright: ignore[reportPrivateImportUsage]
 
+from trueup.adapters import webauthn
 from trueup.adapters.signing_keys import library_keys, ssh_key_id
 from trueup.adapters.signing_ssh import parse_public_blob, parse_sshsig, verifies
+from trueup.core import gate_webauthn
 from trueup.core.gate_envelope import dearmor, pae, with_signatures
 from trueup.model.errors import BadInput
 from trueup.model.gate import Approval, Form, Refusal
-from trueup.model.gate_answers import Checked, Envelope, Signature
-from trueup.model.keyring import Keyring, Person, PublicKey
+from trueup.model.gate_answers import Checked, Envelope, GateRefused, Signature
+from trueup.model.keyring import Keyring, Person, PublicKey, RelyingParty
 
 _SHOWN_ID: Final = 12
 
 
 class DsseVerifier:
     """See `trueup.engine.gate_ports.Verifier`."""
+
+    def __init__(self, party: RelyingParty | None = None) -> None:
+        """`party` says on which pages people sign in a browser; without it such signatures count nowhere."""
+        self._party = party or RelyingParty()
 
     def verify(self, envelope: Envelope, keyring: Keyring) -> Checked:
         """Check every signature against the keyring; junk beside good ones is reported and hurts nobody."""
@@ -34,11 +41,13 @@ class DsseVerifier:
         valid: dict[str, Approval] = {}
         problems: list[tuple[Refusal, str]] = []
         for number, signature in enumerate(envelope.signatures, start=1):
-            found = (
-                _sshsig(signature, envelope.payload, known)
-                if signature.form is Form.SSHSIG
-                else _dsse(signature, encoded, known)
-            )
+            match signature.form:
+                case Form.DSSE:
+                    found = _dsse(signature, encoded, known)
+                case Form.SSHSIG:
+                    found = _sshsig(signature, envelope.payload, known)
+                case Form.WEBAUTHN:
+                    found = _webauthn(signature, envelope, keyring, self._party)
             if isinstance(found, tuple):
                 person, key = found
                 valid.setdefault(key.key_id, _approval(person, key, signature))
@@ -129,6 +138,31 @@ def _sshsig(signature: Signature, payload: bytes, known: _Known) -> tuple[Person
     if not verifies(public, parsed, payload):
         return _Problem(Refusal.SIGNATURE, _BAD)
     return known[key_id]
+
+
+def _webauthn(
+    signature: Signature, envelope: Envelope, keyring: Keyring, party: RelyingParty
+) -> tuple[Person, PublicKey] | _Problem:
+    """By the security key that the signature names, if somebody of the keyring has it."""
+    try:
+        made = gate_webauthn.parse_signature(signature.raw)
+    except GateRefused as error:
+        return _Problem(Refusal.SIGNATURE, error.what)
+    mine = [
+        (person, key)
+        for person in keyring.people
+        for key in person.keys
+        if gate_webauthn.credential_of(key.public) == made.credential
+    ]
+    if not mine:
+        return _Problem(Refusal.UNKNOWN_KEY, "nobody of the keyring has this security key")
+    text = ""
+    for person, key in mine:
+        found, _ = webauthn.parse_line(key.public)
+        text = webauthn.check(found, made, envelope.payload_type, envelope.payload, party)
+        if not text:
+            return person, key
+    return _Problem(Refusal.SIGNATURE, text)
 
 
 def _by_id(keyring: Keyring) -> dict[str, tuple[Person, PublicKey]]:

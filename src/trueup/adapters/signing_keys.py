@@ -1,7 +1,8 @@
 """Public keys and their ids, private keys and what signs with them.
 
-A key id is computed from the key's bytes, as securesystemslib does it; a FIDO key's, which that library does not know,
-is the SHA-256 of its SSH form. Nobody can give one key two names by writing another id somewhere.
+A key id is computed from the key's bytes, as securesystemslib does it; that of a FIDO key of SSH, which that library
+does not know, is the SHA-256 of its SSH form, and a browser's security key has the id of its plain public key. Nobody
+can give one key two names by writing another id somewhere.
 """
 
 import hashlib
@@ -18,8 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from securesystemslib.signer import CryptoSigner, HSMSigner, Signer, SSlibKey  # pyright: ignore[reportPrivateImportUsage]
 
+from trueup.adapters import webauthn
 from trueup.adapters.file_names import shown
 from trueup.adapters.signing_ssh import SshKey, check_rsa_bits, parse_public_blob, parse_public_line
+from trueup.core.gate_webauthn import ALGORITHM as WEBAUTHN
 from trueup.model.errors import BadInput
 from trueup.model.keyring import PublicKey
 
@@ -41,13 +44,15 @@ AskPassphrase = Callable[[str], str | None]
 
 
 def read_public(text: str) -> PublicKey:
-    """A public key from an SSH line or from PEM.
+    """A public key from an SSH line, from PEM, or from the line of a security key that signs in a browser.
 
     Raises:
-        BadInput: it is neither, or a key that does not count.
+        BadInput: it is none of them, or a key that does not count.
     """
     if "-----BEGIN" in text:
         return public_of(_pem(text))
+    if webauthn.is_line(text):
+        return _public_of_browser(*webauthn.parse_line(text))
     key, comment = parse_public_line(text)
     return _public_of_ssh(key, comment)
 
@@ -72,15 +77,22 @@ def public_of(key: PublicKeyTypes, comment: str = "") -> PublicKey:
 
 def library_keys(key: PublicKey) -> tuple[SSlibKey, ...]:
     """The key as securesystemslib verifies with it, once for each scheme; none for a FIDO key."""
-    if key.algorithm.startswith("sk-"):
+    if signs_elsewhere(key):
         return ()
     plain = _pem(key.public)
     schemes = RSA_SCHEMES if isinstance(plain, rsa.RSAPublicKey) else (None,)
     return tuple(SSlibKey.from_crypto(plain, scheme=scheme) for scheme in schemes)
 
 
+def signs_elsewhere(key: PublicKey) -> bool:
+    """Whether the key lives in a FIDO token and signs through OpenSSH or a browser, by which alone it counts."""
+    return key.algorithm.startswith(("sk-", WEBAUTHN))
+
+
 def ssh_blob(key: PublicKey) -> bytes | None:
-    """The key in SSH's own form, to compare it with the one in a signature; None where SSH has none (ML-DSA)."""
+    """The key in SSH's own form, to compare it with the one in a signature; None where there is none."""
+    if key.algorithm.startswith(WEBAUTHN):
+        return None
     if key.algorithm.startswith("sk-"):
         return parse_public_line(key.public)[0].blob
     plain = _pem(key.public)
@@ -144,7 +156,7 @@ def new_private(passphrase: str | None = None) -> tuple[bytes, PublicKey]:
 
 
 def public_line(key: PublicKey) -> str:
-    """The key as it is written into a keyring: an SSH line where SSH has one, else PEM."""
+    """The key as it is written into a keyring: an SSH line where SSH has one, else PEM or its own line."""
     blob = ssh_blob(key)
     if blob is None:
         return key.public
@@ -209,6 +221,12 @@ def _public_of_ssh(key: SshKey, comment: str) -> PublicKey:
     line = f"{key.algorithm} {b64encode(key.blob).decode()}"
     short = "sk-ed25519" if isinstance(key.key, Ed25519PublicKey) else "sk-ecdsa-p256"
     return PublicKey(key_id=hashlib.sha256(key.blob).hexdigest(), algorithm=short, public=line, comment=comment)
+
+
+def _public_of_browser(found: webauthn.SecurityKey, comment: str) -> PublicKey:
+    """Its id is that of the plain key: one key is known again in whatever form it is written down."""
+    plain = public_of(found.key, comment)
+    return PublicKey(key_id=plain.key_id, algorithm=f"{WEBAUTHN}{plain.algorithm}", public=found.line, comment=comment)
 
 
 def _pem(text: str) -> PublicKeyTypes:

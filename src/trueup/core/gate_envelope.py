@@ -4,7 +4,8 @@
 
 A signature without `form` (or with "dsse") is DSSE's: over the pre-authentication encoding of type and payload. With
 "sshsig" it is what `ssh-keygen -Y sign -n trueup FILE` makes of the payload's exact bytes; `sig` is its binary form in
-base64, or the armored text. `keyid` may be missing: it is a hint, never a proof.
+base64, or the armored text. With "webauthn" it is what a browser got from a security key, see `core.gate_webauthn`.
+`keyid` may be missing: it is a hint, never a proof.
 
 https://github.com/secure-systems-lab/dsse/blob/master/envelope.md
 """
@@ -112,8 +113,8 @@ def _signature(found: object) -> Signature:
     form = cast("str", fields.take("form", str, default=Form.DSSE.value))
     sig = cast("str", fields.take("sig", str))
     fields.done()
-    if form not in {Form.DSSE, Form.SSHSIG}:
-        raise fields.wrong('form must be "dsse" or "sshsig"')
+    if form not in set(Form):
+        raise fields.wrong('form must be "dsse", "sshsig" or "webauthn"')
     if len(key_id) > _KEYID_MAX or len(sig) > _SIGNATURE_MAX:
         raise fields.wrong("it is too long")
     try:

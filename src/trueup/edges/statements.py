@@ -16,6 +16,7 @@ import msgspec
 from trueup.adapters.file_names import shown
 from trueup.adapters.keyring_file import parse_keyring
 from trueup.adapters.policy_file import parse_policy
+from trueup.adapters.signing_keys import signs_elsewhere
 from trueup.core import gate_form
 from trueup.core.gate_envelope import is_envelope, parse_envelope, render_envelope, statement_type
 from trueup.core.gate_json import read_object
@@ -141,7 +142,7 @@ def holder(keyring: Keyring | None, key_id: str) -> Person | None:
 
 def only_key(person: Person) -> PublicKey:
     """The key of somebody who has just one that a signer can be. Raises BadInput."""
-    keys = [key for key in person.keys if not key.algorithm.startswith("sk-")]
+    keys = [key for key in person.keys if not signs_elsewhere(key)]
     if len(keys) != 1:
         what = f"{person.name} has {len(keys) or 'no'} keys that this signer may be"
         raise BadInput(what=what, remedy="give the public half with --public FILE")

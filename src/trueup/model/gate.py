@@ -58,10 +58,14 @@ class Refusal(StrEnum):
 
 
 class Form(StrEnum):
-    """How a signature was made: DSSE over the pre-authentication encoding, or `ssh-keygen -Y sign -n trueup`."""
+    """How a signature was made: DSSE over the pre-authentication encoding, or `ssh-keygen -Y sign -n trueup`.
+
+    WEBAUTHN is by a security key in a browser; its challenge is the hash of that encoding (`core.gate_webauthn`).
+    """
 
     DSSE = "dsse"
     SSHSIG = "sshsig"
+    WEBAUTHN = "webauthn"
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

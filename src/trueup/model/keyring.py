@@ -12,9 +12,9 @@ import msgspec
 class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
     """A public key.
 
-    `public` is its text, PEM or one SSH line without comment. `aliases` are other ids that signers give to the same
-    bytes (securesystemslib hashes the scheme along, and RSA has several). `algorithm` is for people: ed25519,
-    rsa-3072, ecdsa-p256, sk-ed25519.
+    `public` is its text: PEM, or the line of an SSH key or a security key without comment. `aliases` are other ids that
+    signers give to the same bytes (securesystemslib hashes the scheme along, and RSA has several). `algorithm`
+    is for people: ed25519, rsa-3072, ecdsa-p256, sk-ed25519, webauthn-ecdsa-p256.
     """
 
     key_id: str
@@ -22,6 +22,17 @@ class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
     public: str
     aliases: tuple[str, ...] = ()
     comment: str = ""
+
+
+class RelyingParty(msgspec.Struct, frozen=True, kw_only=True):
+    """The pages on which people sign in a browser with a security key, as WebAuthn names them.
+
+    `rp_id` is the domain that their keys are enrolled for, `origins` are the pages' addresses as browsers write them
+    (scheme, host, and the port unless it is the scheme's own). Empty = signatures made in a browser count nowhere.
+    """
+
+    rp_id: str = ""
+    origins: tuple[str, ...] = ()
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
