@@ -37,7 +37,7 @@ SIGHUP, and says what has to wait for a restart.
 """
 )
 
-COMMON: Final = frozenset({"config", "debug", "as_json"})
+COMMON: Final = frozenset({"cluster", "config", "debug", "as_json"})
 
 MEANING: Final = {
     "cluster.name": "the cluster's name; signed requests are made out to it",
@@ -65,6 +65,10 @@ MEANING: Final = {
     "http.tls_cert": "a certificate, with its chain",
     "http.tls_key": "its key",
     "http.socket": "a unix socket beside it, for this machine's users that may open it; needs no token",
+    "http.origins": "addresses of the page as browsers write them (`https://trueup.example`), on which people may "
+    "[approve with a security key](gate.md#security-keys-in-the-browser); empty: nowhere",
+    "http.rp_id": "the domain that security keys are enrolled for, if several origins have different hosts; "
+    "otherwise their host",
     "limits.slots_per_node": "changes at work on one node at once",
     "limits.send_by": "a request that could not be sent within it is not sent at all",
     "limits.settle_time": "before a start, stop, clone or create without a trace is presumed not to have happened",

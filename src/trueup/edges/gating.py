@@ -28,7 +28,7 @@ def open_gate(deck: Deck, settings: Settings, *, own_token: bool) -> tuple[Gate,
         deck,
         cluster=settings.cluster.name,
         files=files,
-        verifier=DsseVerifier(),
+        verifier=DsseVerifier(settings.http.relying_party),
         has_token=lambda: own_token,
     )
     return gate, files

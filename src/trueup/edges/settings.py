@@ -199,6 +199,8 @@ def _one_line(content: bytes, where: str, what: str) -> Secret:
 
 
 def _settings(form: "SettingsForm", file: Path) -> Settings:
+    from trueup.edges import settings_origins
+
     def path(text: str) -> Path:
         return file.parent / text
 
@@ -217,6 +219,7 @@ def _settings(form: "SettingsForm", file: Path) -> Settings:
             tls_cert=path(http.tls_cert) if http.tls_cert else None,
             tls_key=path(http.tls_key) if http.tls_key else None,
             socket=path(http.socket) if http.socket else None,
+            relying_party=settings_origins.relying_party(http.origins, http.rp_id),
         ),
         limits=_limits(form.limits),
         log=LogSettings(level=LogLevel(form.log.level), format=LogFormat(form.log.format)),

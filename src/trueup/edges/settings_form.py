@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from trueup.adapters.complaints import Path, wrong
 from trueup.adapters.postgres import address
+from trueup.edges import settings_origins
 from trueup.model import limits
 from trueup.model.durations import parse_duration
 from trueup.model.errors import BadInput
@@ -219,6 +220,13 @@ class HttpForm(_Form):
     tls_cert: File | None = None
     tls_key: File | None = None
     socket: File | None = None
+    origins: list[Annotated[str, AfterValidator(settings_origins.origin)]] = Field(default_factory=list)
+    rp_id: str | None = None
+
+    @model_validator(mode="after")
+    def _of_one_site(self) -> Self:
+        settings_origins.relying_party(self.origins, self.rp_id)
+        return self
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:

@@ -13,6 +13,7 @@ import msgspec
 
 from trueup.model import limits
 from trueup.model.ids import TokenId
+from trueup.model.keyring import RelyingParty
 
 DEFAULT_FILE: Final = "trueup.toml"
 TOKEN_SECRET_VARIABLE: Final = "TRUEUP_TOKEN_SECRET"  # noqa: S105 - the name of a variable
@@ -156,7 +157,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Our own HTTP. `port` 0 takes a free one. Off loopback both TLS files are there.
 
     `socket` is a unix socket beside it for this machine's users that may open it, who need no token (None = there is
-    none).
+    none). `relying_party` are the pages on which people sign with security keys.
     """
 
     host: str = "127.0.0.1"
@@ -165,6 +166,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     socket: Path | None = None
+    relying_party: RelyingParty = RelyingParty()
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):

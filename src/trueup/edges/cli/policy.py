@@ -111,7 +111,7 @@ async def _ask(parts: Parts, settings: Settings, files: Files, found: Draft, ask
     now_ms = parts.clock().now_ms()
     valid: tuple[Approval, ...] = ()
     if found.envelope.signatures:
-        checked = DsseVerifier().verify(found.envelope, files.keyring)
+        checked = DsseVerifier(settings.http.relying_party).verify(found.envelope, files.keyring)
         for _, text in checked.problems:
             warn(text)
         valid = gate_rules.valid_at(files.keyring, checked.valid, now_ms)
