@@ -34,6 +34,7 @@ def parts() -> Parts:
     journals = Journals(_clock, _holder)
     return Parts(
         settings=_settings,
+        clusters=_clusters,
         clock=_clock,
         entropy=_entropy,
         journal=journals.journal,
@@ -62,6 +63,12 @@ def _settings(file: Path) -> "Settings":
     from trueup.edges import settings
 
     return settings.load(file)
+
+
+def _clusters(file: Path) -> "Sequence[Settings]":
+    from trueup.edges import settings
+
+    return settings.load_all(file)
 
 
 def _clock() -> "Clock":

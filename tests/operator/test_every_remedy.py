@@ -32,7 +32,10 @@ MOST_OPEN = 51
 OPEN = [line for line in (HERE / "remedies_left_open.txt").read_text(encoding="utf-8").splitlines() if line]
 
 CASES = "test_remedies.py::test_following_the_remedy_helps"
+SEVERAL = "../settings/test_several.py::test_which_cluster_is_meant_has_to_be_said"
 FOLLOWED_THERE = {
+    "choose one with --cluster: {}": SEVERAL,
+    "known: {}": SEVERAL,
     "run `trueup init`, or name the file with --config": CASES,
     "`trueup apply` or `trueup agent` makes it": CASES,
     "look at `trueup plan`, then give --yes": CASES,

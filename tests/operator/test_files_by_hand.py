@@ -256,11 +256,29 @@ def test_a_key_of_the_journals_address() -> None:
     )
 
 
+FIRST = CLUSTER.replace("[cluster]", "[[cluster]]")
+SECOND = FIRST.replace("pve1", "pve2").replace("lab", "shop")
+
 SETTINGS: list[tuple[str, str, str]] = [
     (
-        "write one [cluster], and a file for each cluster",
-        CLUSTER.replace("[cluster]", "[[cluster]]"),
-        CLUSTER,
+        "give each cluster a name that differs in letters and digits",
+        FIRST + CLUSTER.replace("[cluster]", "[[cluster]]").replace("pve1", "pve2"),
+        FIRST + SECOND,
+    ),
+    (
+        "one cluster has one table: two journals would not know of each other's operations",
+        FIRST + SECOND.replace("pve2", "pve1"),
+        FIRST,
+    ),
+    (
+        "write a folder of its own, or a url in [cluster.store]",
+        FIRST + SECOND + '[cluster.store]\nurl = "sqlite:../lab/state/journal.db"\n',
+        FIRST + SECOND + '[cluster.store]\nurl = "sqlite:own.db"\n',
+    ),
+    (
+        "write {} in [cluster.{}], for a folder of its own",
+        FIRST + SECOND + '[manifests]\npath = "/srv/guests"\n',
+        FIRST + SECOND + '[cluster.manifests]\npath = "shops"\n[manifests]\npath = "/srv/guests"\n',
     ),
     ("write the whole path", CLUSTER.replace("ca.pem", "~nobodyhere/ca.pem"), CLUSTER.replace("ca.pem", "/ca.pem")),
 ]
@@ -270,7 +288,7 @@ SETTINGS: list[tuple[str, str, str]] = [
 def test_settings_as_the_message_says(tmp_path: Path, remedy: str, bad: str, good: str) -> None:
     file = tmp_path / "trueup.toml"
     file.write_text(bad)
-    followed(remedy, lambda: parts().settings(file), lambda _: file.write_text(good))
+    followed(remedy, lambda: parts().clusters(file), lambda _: file.write_text(good))
 
 
 def test_a_zone_that_is_not_here() -> None:

@@ -181,7 +181,6 @@ def test_insecure_is_said_on_every_run(file):
         (LEAST.replace("pve1.example", "a b"), "no valid host"),
         (f'{LEAST}keeper = {{token_id="trueup@pve!agent", user="a@b1", prefix="a-"}}\n', "trueup.toml:6: the keeper's"),
         (f'{LEAST}keeper = {{token_id = "k@pve!ke", usr = "a@pve", prefix = "1"}}\n', "toml:6: unknown key 'usr'"),
-        ('[[cluster]]\nname = "a"\n', "several clusters in one file are not supported by this version"),
         ("a = \n", "trueup.toml:1:5: not TOML: "),
         ("a = 1\na = 2\n", "trueup.toml:2:6: not TOML: "),
         ("[cluster\n", "trueup.toml:1:9: not TOML: "),
@@ -233,7 +232,7 @@ def test_any_content_gives_settings_or_bad_input(tmp_path, content):
 
 
 def test_lines_of_keys():
-    text = '[a]\n b.c = 1\n"d" = {e = 2}\n\n[ x . y ]\nz=1\n[[t]]\nk = 1\n'
+    text = '[a]\n b.c = 1\n"d" = {e = 2}\n\n[ x . y ]\nz=1\n[[t]]\nk = 1\n[t.u]\nv = 1\n[[t]]\n[t.u]\nv = 1\n'
     assert key_lines(text) == {
         ("a",): 1,
         ("a", "b"): 2,
@@ -242,7 +241,13 @@ def test_lines_of_keys():
         ("x", "y"): 5,
         ("x", "y", "z"): 6,
         ("t",): 7,
-        ("t", "k"): 8,
+        ("t", 0): 7,
+        ("t", 0, "k"): 8,
+        ("t", 0, "u"): 9,
+        ("t", 0, "u", "v"): 10,
+        ("t", 1): 11,
+        ("t", 1, "u"): 12,
+        ("t", 1, "u", "v"): 13,
     }
 
 

@@ -5,7 +5,7 @@ Nothing is opened before it is asked for, so that `trueup --help` and the comman
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -85,15 +85,17 @@ class JournalUpkeep(Protocol):
 class Parts:
     """All parts.
 
-    `settings` reads a settings file. `journal` opens the journal for writing; its lock or lease is held from `enter` to
-    `close`. `reader` opens it beside its writer, `standing_by` for an agent that waits to lead (None where the journal
-    knows no standbys); all raise what the adapter raises. `manifests` makes a loader that remembers
-    files which did not change. `pve` and `keeper` connect, and are entered once PVE has answered. `options` asks the
-    cluster which options guests have there, and never raises. `notifier` is who tells people of alarms, None
-    for nobody; it raises BadInput where its library is missing. `notify_problems` says what is wrong with its settings.
+    `settings` reads a settings file for one cluster, `clusters` for each one that it names. `journal` opens the
+    journal for writing; its lock or lease is held from `enter` to `close`. `reader` opens it beside its writer,
+    `standing_by` for an agent that waits to lead (None where the journal knows no standbys); all raise what the adapter
+    raises. `manifests` makes a loader that remembers files which did not change. `pve` and `keeper` connect, and are
+    entered once PVE has answered. `options` asks the cluster which options guests have there, and never raises.
+    `notifier` is who tells people of alarms, None for nobody; it raises BadInput where its library is missing.
+    `notify_problems` says what is wrong with its settings.
     """
 
     settings: "Callable[[Path], Settings]"
+    clusters: "Callable[[Path], Sequence[Settings]]"
     clock: "Callable[[], Clock]"
     entropy: "Callable[[], Entropy]"
     journal: "Callable[[StoreSettings], Journal]"
@@ -106,3 +108,16 @@ class Parts:
     options: "Callable[[Pve, Settings], Awaitable[Looked]]"
     notifier: "Callable[[NotifySettings], Notifier | None]"
     notify_problems: "Callable[[NotifySettings], Sequence[BadInput]]"
+
+    def of_cluster(self, name: str) -> "Parts":
+        """The same parts, whose settings are those of one cluster. Reading them raises BadInput if there is none."""
+
+        def settings(file: "Path") -> "Settings":
+            from trueup.edges.settings import pick
+
+            return pick(self.clusters(file), name)
+
+        def clusters(file: "Path") -> "Sequence[Settings]":
+            return (settings(file),)
+
+        return replace(self, settings=settings, clusters=clusters)

@@ -1,17 +1,20 @@
-"""`trueup.toml`: read once, checked whole, and handed on as frozen values (`model.settings`).
+"""`trueup.toml`: read once, checked whole, and handed on as frozen values (`model.settings`), one for each cluster.
 
 Everything that is wrong is told at once, with its line. Secrets are read apart from it, and only by the commands that
 need one. Importing this module is cheap; pydantic comes in when a file is read.
+
+With `[[cluster]]` tables, what is relative in the settings of a cluster is relative to the cluster's own folder, so
+that two clusters share nothing unless somebody writes it down; and then it is refused (`settings_apart`).
 """
 
 import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -46,7 +49,7 @@ from trueup.model.settings import (
 )
 
 if TYPE_CHECKING:
-    from trueup.edges.settings_form import ClusterForm, LimitsForm, SettingsForm
+    from trueup.edges.settings_form import ClusterForm, HttpForm, LimitsForm, SettingsForm, StoreForm
 
 _AT: Final = re.compile(r"\s*\(at line (\d+), column (\d+)\)$")
 _INSECURE: Final = (
@@ -65,8 +68,34 @@ class SecretRead(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-def load(file: Path = Path(DEFAULT_FILE)) -> Settings:
-    """Read a settings file. Relative paths in it are relative to its folder.
+def load(file: Path = Path(DEFAULT_FILE), cluster: str | None = None) -> Settings:
+    """Read the settings of one cluster; which one has to be said where the file has several.
+
+    Raises:
+        BadInput: something is wrong; `ManyProblems` if several things are.
+    """
+    return pick(load_all(file), cluster)
+
+
+def pick(found: Sequence[Settings], cluster: str | None) -> Settings:
+    """The settings of the cluster with this name; None = of the only one. Raises BadInput with all names."""
+    names = ", ".join(settings.cluster.name for settings in found)
+    where = shown(found[0].file)
+    if cluster is None:
+        if len(found) > 1:
+            what = "these settings are for several clusters"
+            raise BadInput(what=what, where=where, remedy=f"choose one with --cluster: {names}")
+        return found[0]
+    for settings in found:
+        if settings.cluster.name == cluster:
+            return settings
+    raise BadInput(
+        what=f"there is no cluster {cluster[:80]!r} in these settings", where=where, remedy=f"known: {names}"
+    )
+
+
+def load_all(file: Path = Path(DEFAULT_FILE)) -> tuple[Settings, ...]:
+    """Read a settings file, for each of its clusters. Relative paths in it are relative to its folder.
 
     Raises:
         BadInput: something is wrong; `ManyProblems` if several things are.
@@ -77,22 +106,20 @@ def load(file: Path = Path(DEFAULT_FILE)) -> Settings:
     from pydantic import ValidationError
 
     from trueup.adapters.complaints import complaints
-    from trueup.edges.settings_form import KNOWN, SettingsForm
+    from trueup.edges.settings_form import SettingsForm, known
 
     lines = key_lines(text)
-    if isinstance(document.get("cluster"), list):
-        raise BadInput(
-            what="several clusters in one file are not supported by this version",
-            where=f"{name}:{lines.get(('cluster',), 1)}",
-            remedy="write one [cluster], and a file for each cluster",
-        )
+    tables = document.get("cluster")
+    whole = Path(os.path.abspath(file))  # noqa: PTH100 - links in the path are kept as they are
     try:
-        form = SettingsForm.model_validate(document)
+        if isinstance(tables, list):
+            return _several(document, whole, name, lines)
+        return (_settings(SettingsForm.model_validate(document), whole),)
     except ValidationError as error:
-        found = sorted(((_line(lines, told.path), told) for told in complaints(error, KNOWN)), key=itemgetter(0))
+        keys = known(len(cast("list[object]", tables)) if isinstance(tables, list) else None)
+        found = sorted(((_line(lines, told.path), told) for told in complaints(error, keys)), key=itemgetter(0))
         problems = [BadInput(what=told.what, where=f"{name}:{line}", remedy=told.remedy) for line, told in found]
         raise (problems[0] if len(problems) == 1 else ManyProblems(problems=problems)) from None
-    return _settings(form, Path(os.path.abspath(file)))  # noqa: PTH100 - links in the path are kept as they are
 
 
 def read_secret(source: SecretSource, environment: Mapping[str, str], *, what: str = "token secret") -> SecretRead:
@@ -122,20 +149,26 @@ def read_secret(source: SecretSource, environment: Mapping[str, str], *, what: s
     return SecretRead(secret=_one_line(content, where, what), warnings=warnings)
 
 
-def key_lines(text: str) -> dict[tuple[str, ...], int]:
+Steps = tuple[str | int, ...]
+"""A path of keys; the tables of an array are counted from 0."""
+
+
+def key_lines(text: str) -> dict[Steps, int]:
     """The lines of a TOML file's tables and keys; keys inside inline tables have their table's line.
 
     It is a search, not a parser: a line inside a multi-line string may be taken for a key. Only messages lean on it.
     """
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
+    lines: dict[Steps, int] = {}
+    arrays: dict[Steps, int] = {}
+    table: Steps = ()
     for number, line in enumerate(text.split("\n"), start=1):
-        header = re.match(r"\s*\[\[?([^\[\]]+)\]\]?\s*(?:#.*)?$", line)
+        header = re.match(r"\s*\[(\[)?([^\[\]]+)\]\]?\s*(?:#.*)?$", line)
         key = re.match(
             r"\s*((?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*'))*)\s*=", line
         )
         if header:
-            table = _dotted(header[1])
+            table = _table(_dotted(header[2]), arrays, opens=header[1] is not None)
+            lines.setdefault(table[:-1] if header[1] else table, number)
             lines.setdefault(table, number)
         elif key:
             path = table + _dotted(key[1])
@@ -144,16 +177,27 @@ def key_lines(text: str) -> dict[tuple[str, ...], int]:
     return lines
 
 
+def _table(names: Sequence[str], arrays: dict[Steps, int], *, opens: bool) -> Steps:
+    """The path of a header: a table below an array belongs to the array's newest one, or `opens` a new one."""
+    path: Steps = ()
+    for at, name in enumerate(names):
+        path = (*path, name)
+        if opens and at == len(names) - 1:
+            arrays[path] = arrays.get(path, -1) + 1
+        if path in arrays:
+            path = (*path, arrays[path])
+    return path
+
+
 def _dotted(text: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("\"'") for part in text.split("."))
 
 
-def _line(lines: Mapping[tuple[str, ...], int], path: tuple[str | int, ...]) -> int:
+def _line(lines: Mapping[Steps, int], path: Steps) -> int:
     """The line of the nearest key above that has one."""
-    names = tuple(step for step in path if isinstance(step, str))
-    for depth in range(len(names), 0, -1):
-        if names[:depth] in lines:
-            return lines[names[:depth]]
+    for depth in range(len(path), 0, -1):
+        if path[:depth] in lines:
+            return lines[path[:depth]]
     return 1
 
 
@@ -198,57 +242,92 @@ def _one_line(content: bytes, where: str, what: str) -> Secret:
     return Secret(text)
 
 
-def _settings(form: "SettingsForm", file: Path) -> Settings:
-    from trueup.edges import settings_origins
+def _several(document: Mapping[str, Any], file: Path, name: str, lines: Mapping[Steps, int]) -> tuple[Settings, ...]:
+    """One for each `[[cluster]]`. Raises pydantic's ValidationError, or BadInput where two share what they may not."""
+    from trueup.edges import settings_apart
+    from trueup.edges.settings_form import SettingsForm, SeveralForm, over
 
-    def path(text: str) -> Path:
-        return file.parent / text
+    form = SeveralForm.model_validate(document)
+    found: list[Settings] = []
+    for member in form.cluster:
+        one = SettingsForm.model_construct(
+            cluster=member,
+            store=over(form.store, member.store),
+            manifests=over(form.manifests, member.manifests),
+            reconcile=over(form.reconcile, member.reconcile),
+            gate=over(form.gate, member.gate),
+            http=form.http,
+            limits=over(form.limits, member.limits),
+            log=form.log,
+            notify=over(form.notify, member.notify),
+        )
+        ending = f"_{settings_apart.plain(member.name)}"
+        found.append(_settings(one, file, folder=file.parent / (member.folder or member.name), ending=ending))
+    problems = [
+        BadInput(what=told.what, where=f"{name}:{_line(lines, told.path)}", remedy=told.remedy)
+        for told in settings_apart.shared(found)
+    ]
+    if problems:
+        raise problems[0] if len(problems) == 1 else ManyProblems(problems=problems)
+    return tuple(found)
 
-    http = form.http
+
+def _settings(form: "SettingsForm", file: Path, *, folder: Path | None = None, ending: str = "") -> Settings:
+    """The settings of one cluster, whose own things are in `folder`; `ending` tells its variables from others'."""
+    mine = folder or file.parent
+    warning = f"cluster {form.cluster.name}: {_INSECURE}" if ending else _INSECURE
     return Settings(
         file=file,
-        cluster=_cluster(form.cluster, file.parent),
-        store=_store(form, file.parent),
-        manifests=ManifestSettings(path=path(form.manifests.path)),
+        cluster=_cluster(form.cluster, mine, ending),
+        store=_store(form.store, form.cluster.name, mine),
+        manifests=ManifestSettings(path=mine / form.manifests.path),
         reconcile=ReconcileSettings(interval_s=form.reconcile.interval, mode=Mode(form.reconcile.mode)),
-        gate=GateSettings(keyring=path(form.gate.keyring), policy=path(form.gate.policy), spool=path(form.gate.spool)),
-        http=HttpSettings(
-            host=http.host(),
-            port=http.port(),
-            token_file=path(http.token_file),
-            tls_cert=path(http.tls_cert) if http.tls_cert else None,
-            tls_key=path(http.tls_key) if http.tls_key else None,
-            socket=path(http.socket) if http.socket else None,
-            relying_party=settings_origins.relying_party(http.origins, http.rp_id),
+        gate=GateSettings(
+            keyring=mine / form.gate.keyring, policy=mine / form.gate.policy, spool=mine / form.gate.spool
         ),
+        http=_http(form.http, file.parent),
         limits=_limits(form.limits),
         log=LogSettings(level=LogLevel(form.log.level), format=LogFormat(form.log.format)),
         notify=NotifySettings(urls=tuple(Secret(url) for url in form.notify.urls)),
-        warnings=(_INSECURE,) if form.cluster.insecure else (),
+        warnings=(warning,) if form.cluster.insecure else (),
     )
 
 
-def _store(form: "SettingsForm", folder: Path) -> StoreSettings:
+def _http(form: "HttpForm", folder: Path) -> HttpSettings:
+    from trueup.edges import settings_origins
+
+    return HttpSettings(
+        host=form.host(),
+        port=form.port(),
+        token_file=folder / form.token_file,
+        tls_cert=folder / form.tls_cert if form.tls_cert else None,
+        tls_key=folder / form.tls_key if form.tls_key else None,
+        socket=folder / form.socket if form.socket else None,
+        relying_party=settings_origins.relying_party(form.origins, form.rp_id),
+    )
+
+
+def _store(form: "StoreForm", cluster: str, folder: Path) -> StoreSettings:
     from trueup.adapters.postgres import address
 
-    url, lease_s = form.store.url, form.store.lease
+    url, lease_s = form.url, form.lease
     if url.partition(":")[0] in address.SCHEMES and "://" in url:
-        found = address.parse(url, form.cluster.name)
+        found = address.parse(url, cluster)
         return StoreSettings(path=folder / _BESIDE_POSTGRES, postgres=found, lease_s=lease_s)
     return StoreSettings(path=folder / url, lease_s=lease_s)
 
 
-def _cluster(form: "ClusterForm", folder: Path) -> ClusterSettings:
+def _cluster(form: "ClusterForm", folder: Path, ending: str) -> ClusterSettings:
     keeper = form.keeper
     return ClusterSettings(
         name=form.name,
         endpoints=tuple(form.endpoints),
         trust=_trust(form, folder),
         token_id=TokenId(form.token_id) if form.token_id else None,
-        token_secret=_secret_source(form.token_secret_file, folder, TOKEN_SECRET_VARIABLE),
+        token_secret=_secret_source(form.token_secret_file, folder, TOKEN_SECRET_VARIABLE + ending),
         keeper=KeeperSettings(
             token_id=TokenId(keeper.token_id),
-            secret=_secret_source(keeper.token_secret_file, folder, KEEPER_SECRET_VARIABLE),
+            secret=_secret_source(keeper.token_secret_file, folder, KEEPER_SECRET_VARIABLE + ending),
             user=keeper.user,
             prefix=keeper.prefix,
         )

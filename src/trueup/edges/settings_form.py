@@ -6,7 +6,7 @@ Imported only when a settings file is read: pydantic costs more than `trueup --h
 import ipaddress
 import re
 from pathlib import PosixPath
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -276,10 +276,23 @@ class NotifyForm(_Form):
     urls: list[str] = Field(default_factory=list)
 
 
-class SettingsForm(_Form):
-    """The whole file."""
+class MemberForm(ClusterForm):
+    """One of several `[[cluster]]` tables. What it says in sections of its own goes before the file's."""
 
-    cluster: ClusterForm
+    folder: File = ""
+    store: StoreForm = StoreForm()
+    manifests: ManifestsForm = ManifestsForm()
+    reconcile: ReconcileForm = ReconcileForm()
+    gate: GateForm = GateForm()
+    limits: LimitsForm = LimitsForm()
+    notify: NotifyForm = NotifyForm()
+
+
+_Clusters = TypeVar("_Clusters")
+
+
+class _Sections(_Form, Generic[_Clusters]):
+    cluster: _Clusters
     store: StoreForm = StoreForm()
     manifests: ManifestsForm = ManifestsForm()
     reconcile: ReconcileForm = ReconcileForm()
@@ -290,13 +303,32 @@ class SettingsForm(_Form):
     notify: NotifyForm = NotifyForm()
 
 
-def _known() -> dict[Path, tuple[str, ...]]:
+class SettingsForm(_Sections[ClusterForm]):
+    """The whole file, with one `[cluster]`."""
+
+
+class SeveralForm(_Sections[Annotated[list[MemberForm], Field(min_length=1)]]):
+    """The whole file, with `[[cluster]]` tables."""
+
+
+_Section = TypeVar("_Section", bound=BaseModel)
+
+
+def over(shared: _Section, own: _Section) -> _Section:
+    """A section of one cluster: what it says itself, else what the file says for all."""
+    return shared.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
+
+
+def known(clusters: int | None) -> dict[Path, tuple[str, ...]]:
+    """The keys that each map may have, in a file with so many `[[cluster]]` tables; None = it has a `[cluster]`."""
     sections: dict[str, Any] = {name: field.annotation for name, field in SettingsForm.model_fields.items()}
-    return {
-        (): tuple(sections),
-        ("cluster", "keeper"): tuple(KeeperForm.model_fields),
-        **{(name,): tuple(form.model_fields) for name, form in sections.items()},
-    }
-
-
-KNOWN: Final = _known()
+    names: dict[Path, tuple[str, ...]] = {(): tuple(sections)}
+    names |= {(name,): tuple(form.model_fields) for name, form in sections.items()}
+    own: dict[str, Any] = {name: form for name, form in sections.items() if name in MemberForm.model_fields}
+    tables: list[Path] = [("cluster",)] if clusters is None else [("cluster", at) for at in range(clusters)]
+    for table in tables:
+        names[(*table, "keeper")] = tuple(KeeperForm.model_fields)
+        if clusters is not None:
+            names[table] = tuple(MemberForm.model_fields)
+            names |= {(*table, name): tuple(form.model_fields) for name, form in own.items()}
+    return names

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from trueup.model.settings import DEFAULT_FILE
+
+if TYPE_CHECKING:
+    from trueup.edges.parts import Parts
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -15,10 +18,17 @@ HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 def config_option(command: _Command) -> _Command:
-    """`-c FILE`, and `--debug`, which `root` looks for."""
+    """`-c FILE`, `--cluster NAME`, which narrows the parts that the command gets, and `--debug`."""
     command = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error as well.")(
         command
     )
+    command = click.option(
+        "--cluster",
+        metavar="NAME",
+        expose_value=False,
+        callback=_narrowed,
+        help="Which cluster, where the settings have several.",
+    )(command)
     return click.option(
         "-c",
         "--config",
@@ -28,6 +38,13 @@ def config_option(command: _Command) -> _Command:
         metavar="FILE",
         help="The settings.",
     )(command)
+
+
+def _narrowed(context: click.Context, _option: click.Parameter, name: str | None) -> None:
+    """Give the command parts whose settings are this cluster's, so that no command has to know of several."""
+    if name is not None:
+        parts: Parts = context.obj
+        context.obj = parts.of_cluster(name)
 
 
 def json_option(command: _Command) -> _Command:
