@@ -8,13 +8,13 @@ import click
 
 from trueup.adapters.file_names import shown
 from trueup.adapters.keyring_edit import write_key
-from trueup.adapters.signing_keys import new_private
-from trueup.core import gate_rules, gate_sense
+from trueup.adapters.signing_keys import new_private, read_public
+from trueup.core import gate_rules, gate_sense, gate_webauthn
 from trueup.core.gate_rules import Files
 from trueup.edges import statements
 from trueup.edges.cli.asking import may_ask
 from trueup.edges.cli.options import HELP, config_option, json_option
-from trueup.edges.cli.output import Json, columns, dim, iso, print_json, say
+from trueup.edges.cli.output import Json, columns, dim, iso, print_json, say, warn
 from trueup.edges.parts import Parts
 from trueup.model.errors import BadInput
 from trueup.model.keyring import Keyring, Person, PublicKey
@@ -62,6 +62,28 @@ def new(parts: Parts, config: Path, person: str, *, output: Path, roles: tuple[s
     return 0
 
 
+@keys.command("add", context_settings=HELP)
+@click.argument("person", metavar="PERSON")
+@click.argument("line", metavar="KEY", nargs=-1, required=True)
+@click.option("--role", "roles", metavar="ROLE", multiple=True, help="A role of a new person; may be given again.")
+@config_option
+@click.pass_obj
+def add(parts: Parts, config: Path, person: str, *, line: tuple[str, ...], roles: tuple[str, ...]) -> int:
+    """Put somebody's public key into the keyring: an SSH line, or the line that the page shows for a security key.
+
+    The rest of the keyring stays as it is. Whoever gave you the line may have swapped it on the way: compare the key's
+    id with what PERSON sees.
+    """
+    settings = parts.settings(config)
+    public = read_public(" ".join(line))
+    write_key(settings.gate.keyring, person, public, roles)
+    click.echo(f"wrote {shown(settings.gate.keyring)}: {person} has the key {public.key_id} ({public.algorithm})")
+    say(f"Ask {person} whether that is the id of their key; it counts from now on.")
+    for text in gate_webauthn.unusable(_only(public, person), settings.http.relying_party):
+        warn(text)
+    return 0
+
+
 @keys.command("list", context_settings=HELP)
 @config_option
 @json_option
@@ -92,7 +114,10 @@ def check(parts: Parts, config: Path, *, as_json: bool) -> int:
     settings = parts.settings(config)
     keyring = _keyring(settings.gate.keyring)
     policy = _policy(settings.gate.policy)
-    found = gate_sense.findings(Files(keyring=keyring, policy=policy), parts.clock().now_ms())
+    found = (
+        *gate_sense.findings(Files(keyring=keyring, policy=policy), parts.clock().now_ms()),
+        *gate_webauthn.unusable(keyring, settings.http.relying_party),
+    )
     if as_json:
         print_json({"people": len(keyring.people), "rules": len(policy.rules), "findings": list(found)})
         return 1 if found else 0
@@ -108,6 +133,10 @@ def _keyring(path: Path) -> Keyring:
     if found is None:
         raise BadInput(what="there is no keyring", where=shown(path), remedy=MAKE_KEYRING)
     return found
+
+
+def _only(key: PublicKey, person: str) -> Keyring:
+    return Keyring(people=(Person(name=person, keys=(key,)),))
 
 
 def _policy(path: Path) -> Policy:
