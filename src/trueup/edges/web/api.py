@@ -36,6 +36,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 def routes(site: Site) -> list[Route]:
     """All routes of the API."""
     reads: dict[str, Callable[[Request], Awaitable[Json]]] = {
+        "/openapi.json": lambda _: _document(site),
         "/v1/status": lambda _: _status(site),
         "/v1/guests": lambda _: _guests(site),
         "/v1/guests/{vmid}": lambda request: _guest(site, request),
@@ -50,7 +51,6 @@ def routes(site: Site) -> list[Route]:
         Route("/v1/requests/{request_id}/approvals", _approvals(site), methods=["POST"]),
         Route("/v1/requests/{request_id}/veto", _veto(site), methods=["POST"]),
         Route("/v1/events", _events(site)),
-        Route("/openapi.json", _json(_document)),
         Route("/metrics", _metrics(site)),
     ]
 
@@ -67,8 +67,8 @@ def _json(read: Callable[[Request], Awaitable[Json]]) -> Handler:
     return answer
 
 
-async def _document(_request: Request) -> Json:
-    return openapi.document()
+async def _document(site: Site) -> Json:
+    return {**openapi.document(), "servers": [{"url": site.root or "/"}]}
 
 
 # -- guests ------------------------------------------------------------------------------------------------------------

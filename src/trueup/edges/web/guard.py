@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trueup.edges.web import problems
 from trueup.edges.web.doors import CSRF_HEADER, Doors
+from trueup.edges.web.paths import own_path
 from trueup.edges.web.problems import Problem
 from trueup.model import limits
 
@@ -81,7 +82,7 @@ class Guard:
             await refused(scope, receive, answer)
             return
         body = _bounded(receive, Headers(scope=scope))
-        if request.method in _READS and request.url.path not in _STREAMS:
+        if request.method in _READS and own_path(request) not in _STREAMS:
             async with asyncio.timeout(limits.HTTP_REQUEST_TIMEOUT_S):
                 await self._app(scope, body, answer)
         else:
@@ -89,7 +90,7 @@ class Guard:
 
     def _refused(self, request: Request) -> Response | None:
         """The answer to somebody who is not let in; None for everybody else."""
-        path = request.url.path
+        path = own_path(request)
         visitor = self._doors.visitor(request)
         request.scope[VISITOR] = visitor
         if _length(request) > limits.HTTP_BODY_MAX_BYTES:

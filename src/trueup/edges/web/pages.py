@@ -3,28 +3,26 @@
 Rule kept here: every value is escaped by the template engine, and a name that a template does not know is an error.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final, cast
-from urllib.parse import parse_qs
+from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from trueup.core import lifecycle
 from trueup.edges import standing
-from trueup.edges.cli import plan_view
 from trueup.edges.cli import story as stories
-from trueup.edges.cli.journal import words_of
-from trueup.edges.cli.output import KIND_OF, WORD_OF, iso, local, took
 from trueup.edges.web import api, assets, problems
 from trueup.edges.web.doors import Visitor
+from trueup.edges.web.entrance import Entrance
 from trueup.edges.web.guard import VISITOR
 from trueup.edges.web.news import encoded
+from trueup.edges.web.paths import own_path
 from trueup.edges.web.problems import Problem
+from trueup.edges.web.rendering import rendered
 from trueup.edges.web.site import Site
 from trueup.edges.web.target import Facts, Looks, same_guest
 from trueup.edges.web.verifying import Verifying
@@ -40,29 +38,6 @@ _HISTORY: Final = 25
 _Page = Callable[[Request], Awaitable[Response]]
 
 
-def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("trueup.edges.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    cast("dict[str, Any]", made.filters).update(
-        {"local": local, "iso": iso, "took": took, "title": stories.title, "words": words_of}
-    )
-    cast("dict[str, Any]", made.globals).update(
-        {
-            "KIND_OF": KIND_OF,
-            "WORD_OF": WORD_OF,
-            "OP_STATES": api.OP_STATES,
-            "op_text": plan_view.op_text,
-            "static": assets.url,
-        }
-    )
-    return made
-
-
 def routes(site: Site) -> list[Route]:
     """All routes of the page."""
     pages = Pages(site)
@@ -76,26 +51,16 @@ def routes(site: Site) -> list[Route]:
         Route("/journal", pages.journal),
         Route("/journal/verify", pages.verify, methods=["POST"]),
         Route("/events", pages.events),
-        Route("/login", pages.login, methods=["GET", "POST"]),
-        Route("/logout", pages.logout, methods=["POST"]),
+        *Entrance(site).routes(),
         Route("/static/{name}", assets.answer),
     ]
 
 
 def error(site: Site, told: HTTPException) -> Response:
     """An error as a page, which shows nothing of the cluster."""
-    return _rendered(
+    return rendered(
         "error.html", told.status_code, told.headers, site=site, frame=None, problem=problems.document(told)
     )
-
-
-_JINJA: Final = _environment()
-
-
-def _rendered(
-    name: str, code: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None, **values: Any
-) -> Response:
-    return HTMLResponse(_JINJA.get_template(name).render(values), code, headers)
 
 
 class Pages:
@@ -104,6 +69,7 @@ class Pages:
     def __init__(self, site: Site) -> None:
         """Render from `site`."""
         self._site = site
+        self._entrance = Entrance(site)
         self._looks = Looks(site.board, site.clock)
         self._verifying = Verifying(site.journal_file, site.store, site.clock)
 
@@ -114,8 +80,8 @@ class Pages:
         pending = await site.journal.requests(state=RequestState.PENDING, limit=limits.OPS_PAGE)
         values.setdefault("status", await site.board.status(site.journal))
         path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        frame = {"csrf": visitor.csrf, "path": path, "pending": len(pending), "section": request.url.path}
-        return _rendered(name, site=site, frame=frame, board=site.board, pending=pending, **values)
+        frame = {"csrf": visitor.csrf, "path": path, "pending": len(pending), "section": own_path(request)}
+        return rendered(name, site=site, frame=frame, board=site.board, pending=pending, **values)
 
     # -- guests --------------------------------------------------------------------------------------------------------
 
@@ -207,75 +173,19 @@ class Pages:
 
     async def verify(self, request: Request) -> Response:
         """Read all of it, and check it."""
-        await self._checked(request)
+        await self._entrance.checked(request)
         await self._verifying.verify()
-        return RedirectResponse("/journal", HTTPStatus.SEE_OTHER)
+        return RedirectResponse(f"{self._site.root}/journal", HTTPStatus.SEE_OTHER)
 
-    # -- coming and going ----------------------------------------------------------------------------------------------
+    # -- news ----------------------------------------------------------------------------------------------------------
 
     async def events(self, request: Request) -> Response:
         """Word that something is new; the page then reads itself anew."""
         return api.stream(request, self._site.changes, encoded("hello", {}))
 
-    async def login(self, request: Request) -> Response:
-        """Ask for the token, and let in who has it."""
-        doors = self._site.doors
-        if request.method != "POST":
-            return self._ask(request, "", HTTPStatus.OK, request.query_params.get("after", "/"))
-        form = await _form(request)
-        after = _local(form.get("after", "/"))
-        if not doors.may_log_in(request, form.get("csrf", "")):
-            return self._ask(request, "That form was too old, or not ours. Try again.", HTTPStatus.FORBIDDEN, after)
-        if not doors.is_token(form.get("token", "").strip()):
-            self._site.complain("a login with a wrong token was refused")
-            await self._site.clock.sleep(_WRONG_S)
-            return self._ask(request, "That is not the token.", HTTPStatus.FORBIDDEN, after)
-        return RedirectResponse(after, HTTPStatus.SEE_OTHER, {"set-cookie": doors.log_in()})
-
-    def _ask(self, request: Request, wrong: str, status: HTTPStatus, after: str) -> Response:
-        csrf, cookie = self._site.doors.before_login(request)
-        headers = {"set-cookie": cookie}
-        return _rendered(
-            "login.html", status, headers, site=self._site, frame=None, csrf=csrf, wrong=wrong, after=after
-        )
-
-    async def logout(self, request: Request) -> Response:
-        """End the session."""
-        visitor = await self._checked(request)
-        headers = {"set-cookie": self._site.doors.log_out(visitor), "clear-site-data": '"cache"'}
-        return RedirectResponse("/login", HTTPStatus.SEE_OTHER, headers)
-
-    async def _checked(self, request: Request) -> Visitor:
-        """A form of ours. Raises Problem for any other."""
-        visitor: Visitor = request.scope[VISITOR]
-        if not self._site.doors.may_post(request, visitor, (await _form(request)).get("csrf", "")):
-            raise Problem(HTTPStatus.FORBIDDEN, "that form was too old, or not ours; reload the page and try again")
-        return visitor
-
-
-_WRONG_S: Final = 0.5
-"""Before a wrong token is answered: guessing is hopeless anyway, and need not be fast."""
 
 _ORDER: Final = {sync: at for at, sync in enumerate(("blocked", "unknown", "drifted", "in_sync", "unmanaged"))}
 """What needs a person stands first."""
-
-_FORM_FIELDS_MAX: Final = 10
-
-
-async def _form(request: Request) -> dict[str, str]:
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "this takes a form")
-    try:
-        fields = parse_qs((await request.body()).decode(), keep_blank_values=True, max_num_fields=_FORM_FIELDS_MAX)
-    except ValueError:
-        raise Problem(HTTPStatus.BAD_REQUEST, "that is no form") from None
-    return {name: values[0] for name, values in fields.items()}
-
-
-def _local(path: str) -> str:
-    """A path of ours to go to after a login: nothing that a browser would take for another host."""
-    plain = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
-    return path if plain and path.isascii() else "/"
 
 
 def _filter(request: Request) -> tuple[str, Any, int]:

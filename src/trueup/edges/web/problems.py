@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from trueup.edges.cli.output import Json
+from trueup.edges.web.paths import own_path
 
 MEDIA_TYPE: Final = "application/problem+json"
 GATE_CLOSED: Final = "urn:trueup:problem:gate-closed"
@@ -80,7 +81,7 @@ def response(error: HTTPException) -> Response:
 
 def wants_page(request: Request) -> bool:
     """Whether a person's browser asks, for something that is a page."""
-    path = request.url.path
+    path = own_path(request)
     if path.startswith(("/v1/", "/static/")) or path in {"/metrics", "/openapi.json", "/healthz", "/readyz"}:
         return False
     return "text/html" in request.headers.get("accept", "")

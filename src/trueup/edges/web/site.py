@@ -30,7 +30,8 @@ class Site:
 
     `journal` is a reader of our own, beside the writer's. `changes` tells pages that something is new, without saying
     what. `intake` is the gate, None while it is closed; `pve` is for looks at single guests, None before there is one.
-    `complain` writes into the log.
+    `complain` writes into the log. `root` is the prefix of its paths where one agent has several sites ('' = it is the
+    only one).
     """
 
     board: Board
@@ -44,6 +45,7 @@ class Site:
     changes: News
     complain: Callable[[str], None]
     cluster: str
+    root: str = ""
     intake: Intake | None = None
     pve: Pve | None = None
 
