@@ -247,12 +247,12 @@ def _to_do(view: OpView, evidence: Mapping[str, str], *, agent_lives: bool) -> t
         if agent_lives:
             return ("Nothing: whoever holds the journal is at work on it.",)
         return ("Run `trueup recover`: nobody is at work on it now, and recovery finds out how it ended.",)
-    table = words.TO_DO_SIGNED if view.intent.one_shot and view.state is OpState.FAILED else words.TO_DO
-    done = [table.get(view.reason, words.TO_DO[view.reason])] if view.reason else []
-    if view.state is OpState.FAILED and view.upid:
+    failed = view.state is OpState.FAILED
+    done = [*words.to_do(view.reason, failed=failed, signed=view.intent.one_shot)] if view.reason else []
+    if view.upid and (failed or view.reason is Reason.TASK_WARNINGS):
         node = view.upid.split(":")[1]
         done.append(f"The task's log: pvesh get /nodes/{node}/tasks/{view.upid}/log")
-    if view.reason is not None and view.state is OpState.FAILED:
+    if view.reason is not None and failed:
         done.append(f"{topics.more(topics.OF_REASON[view.reason])}.")
     if view.reason is Reason.PRESUMED_NOT_STARTED:
         done.append(f"The watch ends {local(view.ended_at_ms + int(limits.PRESUMED_WATCH_S * 1000))}.")

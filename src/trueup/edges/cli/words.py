@@ -66,51 +66,45 @@ LOCKS: Final[Mapping[str, str]] = {
     "unknown": "",
 }
 
-_NOTHING: Final = "Nothing."
-_AGAIN: Final = "Nothing: the next pass plans the guest anew, later each time it fails."
+TO_DO_NOTHING: Final = "Nothing."
+TO_DO_AGAIN: Final = "The next pass plans the guest anew, later each time it fails."
+"""What follows the end of an operation that a pass had planned and that failed."""
+TO_DO_ANEW: Final = "Nothing plans it anew: if it is still wanted, make a new request and have it signed."
+"""What follows the end of a signed operation that failed: no pass plans one again."""
 
 TO_DO: Final[Mapping[Reason, str]] = {
-    Reason.TASK_OK: _NOTHING,
+    Reason.TASK_OK: TO_DO_NOTHING,
     Reason.TASK_WARNINGS: "Read the task's log if you want to know the warnings.",
-    Reason.OBSERVED: _NOTHING,
-    Reason.REFUSED: "Read what PVE said, and change the manifest or the cluster. The next pass tries again, later "
-    "each time.",
-    Reason.TASK_ERROR: "Read the task's log, mend what it says, and look at what is left over. The next pass tries "
-    "again, later each time.",
-    Reason.NOT_STARTED: _AGAIN,
-    Reason.PRESUMED_NOT_STARTED: "Nothing: it is watched for a day, and if it shows up after all, an alarm says so.",
+    Reason.OBSERVED: TO_DO_NOTHING,
+    Reason.REFUSED: "Read why it was refused, and mend that: in the cluster, in the manifest, or in what is asked for.",
+    Reason.TASK_ERROR: "Read the task's log, mend what it says, and look at what is left over.",
+    Reason.NOT_STARTED: TO_DO_NOTHING,
+    Reason.PRESUMED_NOT_STARTED: "It is watched for a day, and if it shows up after all, an alarm says so.",
     Reason.KILLED: "Find out who killed the task (a reboot, the OOM killer, a person), and look at what is left over.",
-    Reason.EXPIRED: _AGAIN,
-    Reason.VETOED: "Ask whoever vetoed it. A new request may ask for it again.",
-    Reason.NOT_AS_SIGNED: "Look at the guest, and have a new request signed if it is still wanted.",
-    Reason.SUPERSEDED: _NOTHING,
-    Reason.RESOLVED_BY_OPERATOR: _NOTHING,
+    Reason.EXPIRED: TO_DO_NOTHING,
+    Reason.VETOED: "Ask whoever vetoed it.",
+    Reason.NOT_AS_SIGNED: "Look at the guest: it is not what people signed for.",
+    Reason.SUPERSEDED: TO_DO_NOTHING,
+    Reason.RESOLVED_BY_OPERATOR: TO_DO_NOTHING,
     Reason.TASK_UNKNOWN: "Make the node's task list readable: is the node up, and has the token Sys.Audit on it?",
     Reason.GOAL_NOT_REACHED: "Look at the guest and at the HA manager: something keeps it from getting there.",
-    Reason.CHILDREN_MAY_LIVE: "Wait for the guest's lock to become free, or find the processes on the node.",
+    Reason.CHILDREN_MAY_LIVE: "Wait for the guest's lock to become free, or end what holds it on its node.",
     Reason.LATE_REQUEST_POSSIBLE: "Do not give this vmid to another guest until this is settled.",
     Reason.UNREADABLE: "Make the guest readable: is its node up, and has the token VM.Audit on it?",
     Reason.PARTIAL: "Look at the guest's lock and at its node: is somebody still at work? If not, clean up by hand.",
-    Reason.UNKNOWABLE: "Look at the guest yourself: only a person can tell.",
-    Reason.NOT_ATTRIBUTABLE: "Find out who did it; the guest itself is as it should be.",
+    Reason.UNKNOWABLE: "Look at the guest yourself, then say how it ended with `trueup ops resolve`: only a person can "
+    "tell.",
+    Reason.NOT_ATTRIBUTABLE: "Find out who did it, then say how it ended with `trueup ops resolve`; the guest itself "
+    "is as it should be.",
     Reason.FENCE_IMPOSSIBLE: "Make the guest writable: is its node up and quorate, and does it still carry our marker?",
     Reason.LOCK_HELD: "Let whoever holds the lock finish (a backup, a migration).",
 }
 
-_ANEW: Final = "Nothing plans it anew: if it is still wanted, make a new request and have it signed."
 
-TO_DO_SIGNED: Final[Mapping[Reason, str]] = {
-    Reason.REFUSED: f"Read why, and mend it. {_ANEW}",
-    Reason.TASK_ERROR: f"Read the task's log, mend what it says, and look at what is left over. {_ANEW}",
-    Reason.NOT_STARTED: _ANEW,
-    Reason.PRESUMED_NOT_STARTED: "It is watched for a day, and if it shows up after all, an alarm says so. " + _ANEW,
-    Reason.KILLED: "Find out who killed the task (a reboot, the OOM killer, a person), and look at what is left over. "
-    + _ANEW,
-    Reason.EXPIRED: _ANEW,
-    Reason.VETOED: "Ask whoever vetoed it. " + _ANEW,
-    Reason.NOT_AS_SIGNED: "Look at the guest: it is not what people signed for. " + _ANEW,
-    Reason.SUPERSEDED: _NOTHING,
-    Reason.OBSERVED: "Look at what is left over. " + _ANEW,
-    Reason.RESOLVED_BY_OPERATOR: _ANEW,
-}
-"""What is to be done about a signed operation that failed; no pass plans one again."""
+def to_do(reason: Reason, *, failed: bool, signed: bool) -> tuple[str, ...]:
+    """What is to be done about an operation that is open or has ended, and what then comes by itself, in sentences."""
+    first = TO_DO[reason]
+    if not failed or reason is Reason.SUPERSEDED:
+        return (first,)
+    then = TO_DO_ANEW if signed else TO_DO_AGAIN
+    return (then,) if first == TO_DO_NOTHING else (first, then)
