@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.gate.security_key import ALICES, BOBS, PARTY, b64url, with_lines
 from tests.gate.world import envelope_of, keyring_text, payload_of, request
 from trueup.adapters.keyring_file import parse_keyring
 from trueup.adapters.signing import DsseVerifier
@@ -16,6 +17,7 @@ from trueup.core.gate_checks import check_requester, check_signers
 from trueup.core.gate_envelope import parse_envelope, render_envelope
 from trueup.core.gate_form import parse_request
 from trueup.model.errors import BadInput
+from trueup.model.gate import Form
 from trueup.model.gate_answers import OPERATION_TYPE, PAYLOAD_TYPES, GateRefused
 from trueup.model.keyring import Keyring
 
@@ -26,15 +28,19 @@ class Bed:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
 
-        self.keyring: Keyring = parse_keyring(keyring_text(), "keyring.yaml", Path())
+        self.keyring: Keyring = parse_keyring(
+            with_lines(keyring_text(), alice=ALICES.line, bob=BOBS.line), "keyring.yaml", Path()
+        )
         envelopes = [
             envelope_of(payload_of(request()), "alice", "bob"),
             envelope_of(payload_of(request("rollback", params={"snapshot": "s1"})), "alice"),
             envelope_of(payload_of(request("shutdown", reason="x" * 400)), "alice", "alice2", "carol"),
+            BOBS.sign(ALICES.sign(envelope_of(payload_of(request("unlock"))))),
+            BOBS.sign(envelope_of(payload_of(request("start")), "alice")),
         ]
         self.signed = {(one.payload_type, one.payload) for one in envelopes}
         self.contents = [render_envelope(one) for one in envelopes]
-        self.verifier = DsseVerifier()
+        self.verifier = DsseVerifier(PARTY)
 
     def taken(self, content: bytes) -> tuple[str, bytes] | None:
         """What the gate would take for signed by its requester; None = refused. It raises for nothing else."""
@@ -121,13 +127,35 @@ def _signature(bed: Bed, document: dict) -> None:
     elif act == 2:
         one["keyid"] = bed.random.choice((other["keyid"], "", "x"))
     elif act == 3:
-        one["form"] = "sshsig"
+        one["form"] = bed.random.choice(tuple(Form))
     elif act == 4:
         one["sig"] = base64.b64encode(_bytes(bed, base64.b64decode(one["sig"]))).decode()
     elif act == 5:
         one["sig"] = other["sig"]
     else:
         bed.random.shuffle(found)
+
+
+def _browser(bed: Bed, document: dict) -> None:
+    """One part of what a browser made: its bytes changed, or another browser's put there; or what it says rewritten."""
+    made = [one for one in document["signatures"] if one.get("form") == Form.WEBAUTHN]
+    others = [
+        one for text in bed.contents for one in json.loads(text)["signatures"] if one.get("form") == Form.WEBAUTHN
+    ]
+    one = bed.random.choice(made)
+    parts = json.loads(base64.b64decode(one["sig"]))
+    other = json.loads(base64.b64decode(bed.random.choice(others)["sig"]))
+    name = bed.random.choice(tuple(parts))
+    act = bed.random.randrange(3)
+    if act == 0:
+        parts[name] = other[name]
+    elif act == 1:
+        parts[name] = b64url(_bytes(bed, base64.urlsafe_b64decode(parts[name] + "==")))
+    else:
+        said = json.loads(base64.urlsafe_b64decode(parts["clientDataJSON"] + "=="))
+        said[bed.random.choice((*said, "topOrigin"))] = bed.random.choice(("x", True, None, *said.values()))
+        parts["clientDataJSON"] = b64url(json.dumps(said).encode())
+    one["sig"] = base64.b64encode(json.dumps(parts).encode()).decode()
 
 
 CHANGES: tuple[Callable[[Bed, bytes], bytes], ...] = (
@@ -138,6 +166,7 @@ CHANGES: tuple[Callable[[Bed, bytes], bytes], ...] = (
     _inside(_kind),
     _inside(_signature),
     _inside(_signature),
+    _inside(_browser),
 )
 
 

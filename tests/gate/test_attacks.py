@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.gate.security_key import ALICES, EVES, PARTY, UP, Browser, SecurityKey, with_lines
 from tests.gate.world import (
     CT,
     HOUR_MS,
@@ -22,9 +23,10 @@ from tests.gate.world import (
     request,
     signed,
 )
-from trueup.core.gate_envelope import render_envelope
+from trueup.core.gate_envelope import render_envelope, with_signatures
 from trueup.model.gate import Denied, Form, Refusal, RequestState
 from trueup.model.gate_answers import VETO_TYPE, Envelope, Outcome, Signature
+from trueup.model.keyring import RelyingParty
 from trueup.model.ops import Accepted
 
 Attack = Callable[[Scene], bytes]
@@ -129,6 +131,27 @@ def no_keyring(scene: Scene) -> bytes:
     return good()
 
 
+def in_browsers(scene: Scene, party: RelyingParty = PARTY) -> None:
+    """Alice has a security key, and people may sign on our pages."""
+    (scene.folder / "keyring.yaml").write_text(with_lines(keyring_text(), alice=ALICES.line))
+    scene.party = party
+    scene.gate = scene.new_gate()
+
+
+def browsed(browser: Browser, key: SecurityKey = ALICES, party: RelyingParty = PARTY) -> Attack:
+    def attack(scene: Scene) -> bytes:
+        in_browsers(scene, party)
+        return render_envelope(key.sign(envelope_of(payload_of(request())), browser))
+
+    return attack
+
+
+def browsed_for_another(scene: Scene) -> bytes:
+    in_browsers(scene)
+    made = ALICES.signature(envelope_of(payload_of(request())))
+    return render_envelope(with_signatures(envelope_of(payload_of(request())), [made]))
+
+
 def clock_back(scene: Scene) -> bytes:
     scene.clock.ms -= 3 * HOUR_MS
     return good(not_before=instant(-4))
@@ -172,6 +195,18 @@ ATTACKS: dict[str, tuple[Refusal, Attack]] = {
     "stranger": (Refusal.UNKNOWN_KEY, lambda _: signed(request(requested_by="mallory"), "mallory")),
     "stranger in somebody's name": (Refusal.UNKNOWN_KEY, lambda _: signed(request(), "mallory")),
     "revoked key": (Refusal.REVOKED_KEY, revoked),
+    # signatures made in a browser; every way in which one is none is in test_webauthn
+    "browser where no page is ours": (Refusal.SIGNATURE, browsed(Browser(), party=RelyingParty())),
+    "browser on another page": (Refusal.SIGNATURE, browsed(Browser(origin="https://evil.example"))),
+    "browser for another site": (Refusal.SIGNATURE, browsed(Browser(site="evil.example"))),
+    "browser over another request": (Refusal.SIGNATURE, browsed_for_another),
+    "browser that enrols": (Refusal.SIGNATURE, browsed(Browser(type="webauthn.create"))),
+    "security key without a PIN": (Refusal.SIGNATURE, browsed(Browser(flags=UP))),
+    "stranger's security key": (Refusal.UNKNOWN_KEY, browsed(Browser(), EVES)),
+    "stranger's security key in alice's name": (
+        Refusal.SIGNATURE,
+        browsed(Browser(credential=ALICES.credential), EVES),
+    ),
     # the payload's form
     "payload is no JSON": (Refusal.MALFORMED, lambda _: raw("destroy 101")),
     "unknown field": (Refusal.MALFORMED, lambda _: good(force=True)),

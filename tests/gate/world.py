@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,6 +26,7 @@ from trueup.model.gate import RequestView
 from trueup.model.gate_answers import OPERATION_TYPE, RESOLUTION_TYPE, VETO_TYPE, Envelope
 from trueup.model.guests import Marker, Observed, Power, ResourceRow
 from trueup.model.ids import GuestType, NodeName, OpId, TokenId, Upid, Vmid
+from trueup.model.keyring import RelyingParty
 from trueup.model.ops import Adopted, OpView
 from trueup.model.pve import ClusterState, ConfigRead, NodeState, TaskList, TaskRow
 from trueup.model.settings import LimitSettings
@@ -263,6 +265,7 @@ class Scene:
         self.world = World()
         self.clock = Clock()
         self.has_token = False
+        self.party = RelyingParty()
         (folder / "keyring.yaml").write_text(keyring_text())
         (folder / "policy.yaml").write_text(POLICY)
         self.files = GateFiles(folder / "keyring.yaml", folder / "policy.yaml")
@@ -286,7 +289,11 @@ class Scene:
 
     def new_gate(self) -> Gate:
         return Gate(
-            self.deck, cluster="lab", files=self.files, verifier=DsseVerifier(), has_token=lambda: self.has_token
+            self.deck,
+            cluster="lab",
+            files=self.files,
+            verifier=DsseVerifier(self.party),
+            has_token=lambda: self.has_token,
         )
 
     async def op(self, op_id: str) -> OpView:
@@ -303,11 +310,14 @@ class Scene:
         return [record.event for record in await self.journal.records() if isinstance(record.event, kind)]
 
 
-def play(folder: Path, story: Callable[[Scene], Awaitable[None]], *, inline: bool = True) -> None:
+def play(
+    folder: Path, story: Callable[[Any], Awaitable[None]], *, inline: bool = True, scene: type[Scene] = Scene
+) -> None:
     """Run one story against a fresh gate. With a journal that is not inline, calls at once really overlap."""
+    kind = scene
 
     async def run() -> None:
-        scene = await Scene(folder, inline=inline).open()
+        scene = await kind(folder, inline=inline).open()
         try:
             await story(scene)
         finally:
