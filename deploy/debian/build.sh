@@ -20,9 +20,9 @@ home=$root/opt/trueup
 "$python" -m venv --without-pip "$home"
 lock=$root/requirements.txt
 "$python" deploy/debian/runtime_lock.py requirements.lock pyproject.toml > "$lock"
-"$python" -m pip --python "$home/bin/python" install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$lock"
+"$python" -m pip --python "$home/bin/python" install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r "$lock"
 "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$root/wheel" .
-"$python" -m pip --python "$home/bin/python" install --quiet --disable-pip-version-check --no-deps "$root"/wheel/trueup-*.whl
+"$python" -m pip --python "$home/bin/python" install --quiet --disable-pip-version-check --no-compile --no-deps "$root"/wheel/trueup-*.whl
 rm -rf "$lock" "$root/wheel"
 ln -sf /usr/bin/python3 "$home/bin/python"
 ln -sf python "$home/bin/python3"
