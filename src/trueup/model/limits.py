@@ -449,6 +449,18 @@ SESSIONS_MAX: Final = 1_000
 SESSION_S: Final = 12 * 3600.0
 """How long a login lasts: a working day."""
 
+LOGIN_TRIES: Final = 5
+"""Wrong tokens in a row from one source; from then on it has to wait between two of them."""
+
+LOGIN_WAIT_MAX_S: Final = 30.0
+"""The longest such wait: guessing is slow, and whoever shares a proxy with somebody who guesses is not shut out."""
+
+LOGIN_FORGOTTEN_S: Final = 600.0
+"""After so long without a wrong token a source is like any other."""
+
+LOGIN_SOURCES_MAX: Final = 1_000
+"""Sources of wrong tokens that are remembered; then the one that failed longest ago is forgotten."""
+
 OPS_PAGE: Final = 200
 """Operations in one answer, unless somebody asks for another number."""
 

@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 
 from trueup.adapters.system import unguessable
 from trueup.edges.settings import read_secret
+from trueup.edges.web.attempts import Attempts
 from trueup.model import limits
 from trueup.model.errors import BadInput
 from trueup.model.settings import Secret, SecretSource
@@ -46,6 +47,7 @@ class Doors:
         self._clock = clock
         self._key = unguessable().encode()
         self._sessions: dict[str, float] = {}
+        self.attempts = Attempts(clock)
         self._tls = tls
         self._cookie = "__Host-trueup" if tls else "trueup"
         self._login_cookie = "__Host-trueup-login" if tls else "trueup-login"
@@ -98,6 +100,10 @@ class Doors:
     def may_post(self, connection: HTTPConnection, visitor: Visitor, csrf: str) -> bool:
         """Whether something that changes was meant: programs always mean it, a browser proves it."""
         return not visitor.csrf or (self._same_site(connection) and _same(csrf, visitor.csrf))
+
+    def challenge(self, visitor: Visitor) -> bytes:
+        """What a new security key signs when it is enrolled on a page that this visitor was given."""
+        return bytes.fromhex(self._mac("enrol", visitor.session))
 
     @staticmethod
     def _same_site(connection: HTTPConnection) -> bool:

@@ -1,6 +1,6 @@
 """How people come in and go: the token is asked for once, and a form of ours is known by its CSRF token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
 from urllib.parse import parse_qs
@@ -73,15 +73,24 @@ class Entrance:
         after = _local(given.get("after", "/"))
         if not doors.may_log_in(request, given.get("csrf", "")):
             return self._ask(request, "That form was too old, or not ours. Try again.", HTTPStatus.FORBIDDEN, after)
+        source = request.client.host if request.client else ""
+        wait_s = doors.attempts.wait_s(source)
+        if wait_s:
+            wrong = f"Too many wrong tokens came from where you are. Try again in {wait_s} s."
+            return self._ask(request, wrong, HTTPStatus.TOO_MANY_REQUESTS, after, {"retry-after": str(wait_s)})
         if not doors.is_token(given.get("token", "").strip()):
+            doors.attempts.failed(source)  # before anything is awaited: tries at once are counted too
             self._house.complain("a login with a wrong token was refused")
             await self._house.clock.sleep(_WRONG_S)
             return self._ask(request, "That is not the token.", HTTPStatus.FORBIDDEN, after)
+        doors.attempts.succeeded(source)
         return RedirectResponse(after, HTTPStatus.SEE_OTHER, {"set-cookie": doors.log_in()})
 
-    def _ask(self, request: Request, wrong: str, status: HTTPStatus, after: str) -> Response:
+    def _ask(
+        self, request: Request, wrong: str, status: HTTPStatus, after: str, more: Mapping[str, str] | None = None
+    ) -> Response:
         csrf, cookie = self._house.doors.before_login(request)
-        headers = {"set-cookie": cookie}
+        headers = {"set-cookie": cookie, **(more or {})}
         return rendered(
             "login.html", status, headers, site=self._house, frame=None, csrf=csrf, wrong=wrong, after=after
         )
