@@ -16,6 +16,7 @@ from tests.operator import (
     test_files_by_hand,
     test_followed_by_hand,
     test_gate_by_hand,
+    test_journal_by_hand,
     test_rights_by_hand,
     test_to_do,
     test_written_gate,
@@ -27,7 +28,7 @@ from tests.operator.remedies import SOURCE, remedies
 from trueup.edges.cli import root
 
 HERE = Path(__file__).parent
-MOST_OPEN = 31
+MOST_OPEN = 22
 """So many are left open. This number may only fall: whoever follows one in a test writes the lower one here."""
 
 OPEN = [line for line in (HERE / "remedies_left_open.txt").read_text(encoding="utf-8").splitlines() if line]
@@ -97,6 +98,7 @@ LISTS = [
         test_database_by_hand,
         test_agent_by_hand,
         test_to_do,
+        test_journal_by_hand,
     )
 ]
 """Followed in tables of other modules; what two of them have in common is followed in two ways."""

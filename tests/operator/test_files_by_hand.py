@@ -106,7 +106,7 @@ def both_away(folder: Path, _: str) -> None:
 
 
 case("point [store] url elsewhere", strange, opens, elsewhere)
-case("use the newer trueup", newer, opens, the_newer_trueup)
+case("use the newer trueup that wrote it", newer, opens, the_newer_trueup)
 case("bring the file back that belongs to it, or move both away", emptied, opens, brought_back)
 case("bring the file back that belongs to it, or move both away", emptied, opens, both_away)
 

@@ -114,10 +114,12 @@ def refuse_others_volume(want: Desired, key: str, value: Wanted) -> None:
     volume = disks.wanted(want.type, key, value).volume
     owner = _OWNER.match(volume.rpartition(":")[2].rpartition("/")[2])
     if owner is not None and int(owner[1]) != want.vmid:
-        raise BadInput(
-            what=f"{key}: volume {volume} is guest {owner[1]}'s",
-            remedy="PVE can hand it over: move the disk to this guest there, then write its new name",
+        remedy = (
+            f"hand it over: `qm disk move {owner[1]} DISK --target-vmid {want.vmid}`, then write its new name"
+            if want.type is GuestType.QEMU
+            else f"hand it over: `pct move-volume {owner[1]} VOLUME --target-vmid {want.vmid}`, then write its new name"
         )
+        raise BadInput(what=f"{key}: volume {volume} is guest {owner[1]}'s", remedy=remedy)
 
 
 def reserved(want: Desired) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from trueup.engine.agent import Agent
 from trueup.engine.gate import Gate
 from trueup.engine.reconciler import Reconciler
 from trueup.engine.surveyor import Surveyor
-from trueup.model.errors import BadInput, JournalBusy
+from trueup.model.errors import BadInput, InvariantBroken, JournalBusy
 from trueup.model.gate_answers import Answer
 from trueup.model.guests import Desired
 from trueup.model.ids import Epoch, OpId, TokenId, Vmid
@@ -214,7 +214,7 @@ class Acts:
     async def submit(self, message: Message) -> Answer:
         """Take a signed statement. Its answer, also a refusal, is the gate's own."""
         if self._gate is None:
-            raise BadInput(what="nothing signed can be taken here", remedy="submit it to the agent")
+            raise InvariantBroken(what="nothing signed is handed to acts without a gate")
         try:
             content = base64.b64decode(message.content, validate=True)
         except binascii.Error as error:

@@ -140,7 +140,7 @@ def _store(parts: Parts, settings: Settings) -> Iterator[Finding]:
     if mode & 0o077:
         what = f"others may read the journal {shown(store.path)} (mode {mode:04o})"
         yield Finding(check="store", mark=Mark.WARNING, what=what, remedy=f"chmod 600 {shown(store.path)}")
-    yield from _journal(parts, store, "keep the journal on a local disk")
+    yield from _journal(parts, store, "start `trueup agent` once: it brings the journal up to date")
 
 
 def _database(parts: Parts, store: StoreSettings) -> Iterator[Finding]:
@@ -412,7 +412,7 @@ async def _keeper(parts: Parts, settings: Settings) -> list[Finding]:
         return [Finding(check="keeper", mark=Mark.OK, what=what)]
     warned: list[str] = []
     try:
-        who = incarnation.keeper_credential(settings, warned.append)
+        who = incarnation.keeper_credential(keeper, warned.append)
         async with parts.pve(settings, who) as pve, parts.keeper(settings.cluster, keeper.user, who) as port:
             nodes = [node.name for node in (await pve.cluster()).nodes if node.online]
             for node in nodes:

@@ -18,9 +18,9 @@ from trueup.edges.parts import Credential, Parts
 from trueup.edges.settings import read_secret
 from trueup.engine.agent import Agent, Foundation, Incarnations
 from trueup.engine.surveyor import installation_of
-from trueup.model.errors import BadInput, JournalBusy, require
+from trueup.model.errors import InvariantBroken, JournalBusy, require
 from trueup.model.ids import TokenId
-from trueup.model.settings import SecretSource, Settings
+from trueup.model.settings import KeeperSettings, SecretSource, Settings
 from trueup.ports import Journal, Pve, Reporter
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ async def incarnation(
         incarnations: Incarnations | None = None
         fixed: Pve | None = None
         if cluster.keeper is not None:
-            who = keeper_credential(settings, warn)
+            who = keeper_credential(cluster.keeper, warn)
             await stack.enter_async_context(parts.pve(settings, who))  # says at once if the keeper cannot log in
             keeper = await stack.enter_async_context(parts.keeper(cluster, cluster.keeper.user, who))
             incarnations = Incarnations(keeper=keeper, user=cluster.keeper.user, prefix=cluster.keeper.prefix)
@@ -143,11 +143,8 @@ def say(warnings: Iterable[str], warn: Warn) -> None:
         warn(warning)
 
 
-def keeper_credential(settings: Settings, warn: Warn) -> Credential:
-    """The keeper's own token. Raises BadInput if there is no keeper, or no secret."""
-    keeper = settings.cluster.keeper
-    if keeper is None:
-        raise BadInput(what="there is no keeper", where=str(settings.file), remedy="write it into [cluster]")
+def keeper_credential(keeper: KeeperSettings, warn: Warn) -> Credential:
+    """The keeper's own token. Raises BadInput if there is no secret."""
     return Credential(token=keeper.token_id, secret=_secret(keeper.secret, warn, "keeper's secret"))
 
 
@@ -157,8 +154,8 @@ def credential(settings: Settings, warn: Warn) -> Credential:
     if cluster.token_id is not None:
         return Credential(token=cluster.token_id, secret=_secret(cluster.token_secret, warn, "token secret"))
     if cluster.keeper is None:
-        raise BadInput(what="'token_id' is missing", where=str(settings.file), remedy="write it into [cluster]")
-    return keeper_credential(settings, warn)
+        raise InvariantBroken(what="settings have a token or a keeper")
+    return keeper_credential(cluster.keeper, warn)
 
 
 def _secret(source: SecretSource, warn: Warn, what: str) -> "Secret":

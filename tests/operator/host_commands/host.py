@@ -128,6 +128,21 @@ def destroy(kind: str) -> Callable:
     return run
 
 
+def hands_over(kind: str, name: str) -> Callable:
+    """Give a disk to another guest, under the same key; PVE renames its volume."""
+
+    def run(words: list[str]) -> None:
+        given = parsed(words, ("vmid", name), ("target-vmid",))
+        vmid, key, target = given["vmid"], given[name], given["target-vmid"]
+        value, there = guest(vmid, kind)["config"][key], guest(target, kind)["config"]
+        if key in there:
+            fail(f"Target key '{key}' is already in use on target VM '{target}'")
+        control({"vmid": vmid, "config": {key: None}})  # type: ignore[dict-item]
+        control({"vmid": target, "config": {key: value.replace(f"vm-{vmid}-disk-", f"vm-{target}-disk-")}})  # type: ignore[dict-item]
+
+    return run
+
+
 def task_list(words: list[str]) -> None:
     given = parsed(words, (), ("vmid", "limit", "typefilter", "source"))
     for node in state()["nodes"]:
@@ -183,8 +198,17 @@ COMMANDS: dict[str, dict[tuple[str, ...], Callable[[list[str]], None]]] = {
         ("group", "add"): api("POST", "/access/groups", "groupid", body=("groupid",), options=("comment",)),
         ("acl", "modify"): api("PUT", "/access/acl", "path", body=("path",), options=_ACL),
     },
-    "qm": {("unlock",): unlock("qemu"), ("destroy",): destroy("qemu")},
-    "pct": {("unlock",): unlock("lxc"), ("destroy",): destroy("lxc"), ("unmount",): unlock("lxc", "mounted")},
+    "qm": {
+        ("unlock",): unlock("qemu"),
+        ("destroy",): destroy("qemu"),
+        ("disk", "move"): hands_over("qemu", "disk"),
+    },
+    "pct": {
+        ("unlock",): unlock("lxc"),
+        ("destroy",): destroy("lxc"),
+        ("unmount",): unlock("lxc", "mounted"),
+        ("move-volume",): hands_over("lxc", "volume"),
+    },
     "pvenode": {("task", "list"): task_list},
     "pvesh": {("get",): pvesh_get},
     "pvecm": {("status",): quorum, ("nodes",): quorum},

@@ -85,7 +85,7 @@ async def is_held(connection: Connection, journal: int, session: str) -> bool:
 def busy(leader: Leader | None, where: str) -> JournalBusy:
     """What a writer hears that finds the lease held."""
     if leader is None:
-        return JournalBusy(what="another trueup is about to lead", where=where, remedy="try again")
+        return JournalBusy(what="another trueup is about to lead", where=where, remedy="run the command again")
     return JournalBusy(
         what=f"{leader.holder} leads, with a lease for another {max(0, math.ceil(leader.left_s))} s",
         where=where,

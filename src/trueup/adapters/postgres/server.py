@@ -181,7 +181,7 @@ def require_known(version: int, where: str) -> int:
     """Raise BadInput if the schema is of a newer trueup."""
     if version > len(migrations()):
         what = f"the journal is of a newer trueup (schema {version}; this one knows {len(migrations())})"
-        raise BadInput(what=what, where=where, remedy="use the newer trueup")
+        raise BadInput(what=what, where=where, remedy=codec.UPGRADE)
     return version
 
 

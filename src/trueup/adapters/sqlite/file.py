@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from trueup.core.codec import UPGRADE
 from trueup.model.errors import (
     BadInput,
     Corrupt,
@@ -277,7 +278,7 @@ def _recognise(connection: sqlite3.Connection, path: Path, *, fresh_allowed: boo
         raise BadInput(
             what=f"the journal is of a newer trueup (schema {version}; this one knows {len(migrations())})",
             where=str(path),
-            remedy="use the newer trueup",
+            remedy=UPGRADE,
         )
     return version
 

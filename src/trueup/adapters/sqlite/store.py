@@ -277,5 +277,5 @@ class Store:
         return Stale(
             what="somebody else wrote the journal",
             where=str(self._path),
-            remedy="stop this agent; look for a second one on the same file",
+            remedy="end the other trueup that writes this file, as `trueup status` names it, then start this one again",
         )
