@@ -28,7 +28,7 @@ from tests.operator.remedies import SOURCE, remedies
 from trueup.edges.cli import root
 
 HERE = Path(__file__).parent
-MOST_OPEN = 22
+MOST_OPEN = 15
 """So many are left open. This number may only fall: whoever follows one in a test writes the lower one here."""
 
 OPEN = [line for line in (HERE / "remedies_left_open.txt").read_text(encoding="utf-8").splitlines() if line]

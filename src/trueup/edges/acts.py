@@ -275,7 +275,9 @@ async def here_or_there(
         return await control_socket.ask(settings.store.path, message)
     except JournalBusy as silent:
         what = f"{journal.what}, and {silent.what}"
-        raise JournalBusy(what=what, where=silent.where, remedy=silent.remedy) from silent
+        # The holder of a database may be on another machine, where the socket is.
+        remedy = silent.remedy if settings.store.postgres is None else "run the command there, or stop that agent"
+        raise JournalBusy(what=what, where=silent.where, remedy=remedy) from silent
 
 
 def person() -> str:

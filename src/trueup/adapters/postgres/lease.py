@@ -89,7 +89,7 @@ def busy(leader: Leader | None, where: str) -> JournalBusy:
     return JournalBusy(
         what=f"{leader.holder} leads, with a lease for another {max(0, math.ceil(leader.left_s))} s",
         where=where,
-        remedy="run the command there, or stop that agent",
+        remedy="stop that agent",
     )
 
 
