@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from trueup.core.marker import clean, is_copy, render, split
 from trueup.model.guests import Marker
@@ -71,7 +72,11 @@ def test_cleaning_is_idempotent_and_leaves_nothing_that_looks_like_a_marker(text
         LINE[:-5],
         LINE.replace("101", '"101"'),
         LINE.replace("101", "99"),
+        LINE.replace("101", "1000000000"),
         LINE.replace('"uid":"0192-uid"', '"uid":""'),
+        LINE.replace('"installation":"lab-1"', '"installation":""'),
+        LINE.replace("<!-- ", "<!--\t"),
+        LINE.replace(" -->", "\t-->"),
         LINE.replace('"n":3', '"n":-1'),
         LINE.replace('"n":3', '"m":3'),
         LINE.replace("{", "", 1),
@@ -88,6 +93,18 @@ def test_a_damaged_double_or_foreign_marker_claims_nothing_and_stays_in_the_text
 
 def test_a_marker_that_people_wrote_below_still_claims():
     assert split(f"above\n{LINE}\nbelow\n") == ("above\nbelow", MARK)
+
+
+def test_blanks_on_the_markers_line_go_with_it():
+    assert split(f"above\n  {LINE} \nbelow") == ("above\nbelow", MARK)
+
+
+def test_the_highest_vmid_is_one():
+    assert split(LINE.replace("101", "999999999"))[1] == replace(MARK, vmid=Vmid(999_999_999))
+
+
+def test_half_a_character_in_a_marker_is_read_as_a_question_mark():
+    assert split(LINE.replace("0192-uid", "\ud800"))[1] == replace(MARK, uid="?")
 
 
 def test_a_later_version_may_add_fields():

@@ -23,6 +23,9 @@ def at(text):
         ("Sat 02:00-04:00 Europe/Berlin", "2026-01-10T01:00:00", True),  # winter: one hour ahead
         ("Sat 02:00-04:00 Europe/Berlin", "2026-01-11T01:00:00", False),  # a Sunday
         ("Fri 22:00-02:00 UTC", "2026-06-26T23:00:00", True),
+        ("Fri 22:00-02:00 UTC", "2026-06-26T22:00:00", True),
+        ("Fri 22:00-02:00 UTC", "2026-06-26T21:59:59", False),
+        ("Fri 22:00-02:00 UTC", "2026-06-27T23:00:00", False),  # Saturday's night is not Friday's either
         ("Fri 22:00-02:00 UTC", "2026-06-27T01:59:00", True),
         ("Fri 22:00-02:00 UTC", "2026-06-27T02:00:00", False),
         ("Fri 22:00-02:00 UTC", "2026-06-26T01:00:00", False),  # Thursday's night is not Friday's
