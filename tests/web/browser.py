@@ -91,7 +91,10 @@ class Page:
         )
 
     async def prefer(self, scheme: str) -> None:
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},  # colours are there at once
+        ]
         await self.call("Emulation.setEmulatedMedia", features=features)
 
     async def picture(self, file: Path) -> None:

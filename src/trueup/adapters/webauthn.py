@@ -24,6 +24,9 @@ from trueup.model.keyring import RelyingParty
 COUNTING: Final[tuple[type[CoseKey], ...]] = (ES256, EdDSA)
 """Algorithms that count, the better known first."""
 
+ALGORITHMS: Final = tuple(one.ALGORITHM for one in COUNTING)
+"""Their numbers in COSE, for browsers."""
+
 _PARTS: Final = 4
 _SITE_MAX: Final = 253
 _CREDENTIAL_MAX: Final = 1023

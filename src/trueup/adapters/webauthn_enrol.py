@@ -17,13 +17,10 @@ from fido2.webauthn import (
     UserVerificationRequirement,
 )
 
-from trueup.adapters.webauthn import COUNTING, SecurityKey, security_key
+from trueup.adapters.webauthn import SecurityKey, security_key
 from trueup.core import gate_webauthn
 from trueup.model.errors import BadInput
 from trueup.model.keyring import RelyingParty
-
-ALGORITHMS = tuple(one.ALGORITHM for one in COUNTING)
-"""COSE's numbers of the algorithms that count, the most wanted first."""
 
 
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True):

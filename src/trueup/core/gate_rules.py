@@ -107,6 +107,11 @@ def is_revoked(keyring: Keyring, key_id: str, now_ms: int) -> bool:
     return any(key_id in one.revoked and now_ms >= one.revoked[key_id] for one in keyring.people)
 
 
+def revoked_from(keyring: Keyring, key_id: str) -> int:
+    """From which instant on (epoch ms) a key counts no more, for whomever; 0 = it does."""
+    return min((one.revoked[key_id] for one in keyring.people if key_id in one.revoked), default=0)
+
+
 def rule_on(rule: Rule, number: int, files: Files, request: Request, valid: Sequence[Approval]) -> Ruling:
     """Count the people; `valid` are approvals that `valid_at` let through.
 

@@ -147,7 +147,7 @@ def _policy(path: Path) -> Policy:
 
 
 def _row(person: Person, key: PublicKey, keyring: Keyring, now_ms: int) -> tuple[str, ...]:
-    revoked = _revoked_ms(keyring, key)
+    revoked = gate_rules.revoked_from(keyring, key.key_id)
     state = ""
     if revoked:
         word = "revoked" if gate_rules.is_revoked(keyring, key.key_id, now_ms) else "will be revoked"
@@ -162,11 +162,6 @@ def _row(person: Person, key: PublicKey, keyring: Keyring, now_ms: int) -> tuple
     )
 
 
-def _revoked_ms(keyring: Keyring, key: PublicKey) -> int:
-    """From when on the key counts no more, for whomever; 0 = it does."""
-    return min((one.revoked[key.key_id] for one in keyring.people if key.key_id in one.revoked), default=0)
-
-
 def _person_json(person: Person, keyring: Keyring, now_ms: int) -> dict[str, Json]:
     return {
         "person": person.name,
@@ -177,7 +172,7 @@ def _person_json(person: Person, keyring: Keyring, now_ms: int) -> dict[str, Jso
                 "key_id": key.key_id,
                 "algorithm": key.algorithm,
                 "comment": key.comment or None,
-                "revoked_from": iso(_revoked_ms(keyring, key)),
+                "revoked_from": iso(gate_rules.revoked_from(keyring, key.key_id)),
                 "revoked": gate_rules.is_revoked(keyring, key.key_id, now_ms),
             }
             for key in person.keys

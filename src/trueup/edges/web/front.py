@@ -19,6 +19,7 @@ from trueup.edges.web.health import Health
 from trueup.edges.web.intake import Intake
 from trueup.edges.web.news import News
 from trueup.edges.web.serving import serving
+from trueup.edges.web.signing import Signing
 from trueup.edges.web.site import Site, app
 from trueup.engine.agent import Agent
 from trueup.engine.reconciler import Reconciler
@@ -74,6 +75,7 @@ class Front:
                 changes=self.changes,
                 complain=lambda text: self._log.error("http", text=redacted(text)),
                 cluster=self._settings.cluster.name,
+                signing=Signing(self._settings.gate, self._settings.http.relying_party),
             )
             async with serving(http, app(site)) as url:
                 if said:

@@ -3,6 +3,7 @@
 Rule kept here: every value is escaped by the template engine, and a name that a template does not know is an error.
 """
 
+import base64
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -12,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from trueup.adapters.webauthn import ALGORITHMS
 from trueup.core import lifecycle
+from trueup.core.gate_webauthn import pack
 from trueup.edges import standing
 from trueup.edges.cli import story as stories
 from trueup.edges.web import api, assets, problems
@@ -23,11 +26,13 @@ from trueup.edges.web.news import encoded
 from trueup.edges.web.paths import own_path
 from trueup.edges.web.problems import Problem
 from trueup.edges.web.rendering import rendered
+from trueup.edges.web.signing import enrol
 from trueup.edges.web.site import Site
 from trueup.edges.web.target import Facts, Looks, same_guest
 from trueup.edges.web.verifying import Verifying
 from trueup.model import limits
 from trueup.model.gate import RequestState, RequestView
+from trueup.model.gate_answers import OPERATION_TYPE
 from trueup.model.ids import OpId
 from trueup.model.ops import OpView, Record
 from trueup.model.plan import Bucket
@@ -48,6 +53,8 @@ def routes(site: Site) -> list[Route]:
         Route("/ops/{op_id}", pages.op),
         Route("/requests", pages.requests),
         Route("/requests/{request_id}", pages.request),
+        Route("/keys", pages.keys),
+        Route("/keys/enrol", pages.enrol, methods=["POST"]),
         Route("/journal", pages.journal),
         Route("/journal/verify", pages.verify, methods=["POST"]),
         Route("/events", pages.events),
@@ -148,12 +155,42 @@ class Pages:
         if view is None:
             raise Problem(HTTPStatus.NOT_FOUND, "there is no request with this id")
         facts = await self._looks.at(view.request.target.vmid, self._site.pve)
+        signing = self._site.signing
         return await self._page(
-            request, "request.html", view=view, facts=facts, same=_same(view, facts), op=await self._op_of(view)
+            request,
+            "request.html",
+            view=view,
+            facts=facts,
+            same=_same(view, facts),
+            op=await self._op_of(view),
+            signing=signing,
+            signers=signing.signers(view, self._site.clock.now_ms()),
+            here=signing.is_here(request),
+            statement=base64.b64decode(view.payload).decode("utf-8", "replace"),
+            statement_type=OPERATION_TYPE,
         )
 
     async def _op_of(self, view: RequestView) -> OpView | None:
         return await self._site.journal.op(view.request_id) if view.state is RequestState.ACCEPTED else None
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    async def keys(self, request: Request) -> Response:
+        """Who may sign, with which keys; and a new security key."""
+        signing = self._site.signing
+        return await self._page(
+            request,
+            "keys.html",
+            rows=signing.rows(self._site.clock.now_ms()),
+            signing=signing,
+            here=signing.is_here(request),
+            challenge=pack(self._site.doors.challenge(request.scope[VISITOR])),
+            algorithms=ALGORITHMS,
+        )
+
+    async def enrol(self, request: Request) -> Response:
+        """A new security key becomes the line that the keyring's owner may add."""
+        return api.answered(await enrol(request, self._site.doors, self._site.signing.party))
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from trueup.edges.web.guard import Guard
 from trueup.edges.web.intake import Intake
 from trueup.edges.web.news import News
 from trueup.edges.web.problems import Problem
+from trueup.edges.web.signing import Signing
 from trueup.model.errors import Corrupt, JournalFailed, TrueupError
 from trueup.model.settings import StoreSettings
 from trueup.ports import Clock, JournalReader, Pve
@@ -30,8 +31,8 @@ class Site:
 
     `journal` is a reader of our own, beside the writer's. `changes` tells pages that something is new, without saying
     what. `intake` is the gate, None while it is closed; `pve` is for looks at single guests, None before there is one.
-    `complain` writes into the log. `root` is the prefix of its paths where one agent has several sites ('' = it is the
-    only one).
+    `complain` writes into the log. `signing` is what the page knows of keys. `root` is the prefix of its paths where
+    one agent has several sites ('' = it is the only one).
     """
 
     board: Board
@@ -45,6 +46,7 @@ class Site:
     changes: News
     complain: Callable[[str], None]
     cluster: str
+    signing: Signing
     root: str = ""
     intake: Intake | None = None
     pve: Pve | None = None

@@ -11,7 +11,7 @@
     for (const part of document.querySelectorAll("main details[id]"))
       fresh.getElementById(part.id)?.toggleAttribute("open", part.open);
     // Somebody who fills in a form is not disturbed; the next change brings all of it.
-    const typing = document.activeElement?.closest("main form");
+    const typing = document.activeElement?.closest("main form") || document.querySelector("main form[data-busy]");
     if (typing || same(document.getElementById("main"), fresh.getElementById("main"))) {
       detail.shouldSwap = false;
       const told = fresh.getElementById("standing");
