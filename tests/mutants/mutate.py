@@ -29,6 +29,8 @@ class Mutant:
     where: str
     change: str
     line: int
+    function: int
+    """First line of the outermost function whose body it is in (as in `co_firstlineno`); 0: it runs at the import."""
     _module: ast.Module
     _node: ast.expr
     _wrong: ast.expr
@@ -39,17 +41,37 @@ class Mutant:
         return _with(self._module, self._node, self._wrong)
 
 
+def first_line(function: ast.FunctionDef) -> int:
+    """Where Python says that a function begins: at its first decorator."""
+    return min(node.lineno for node in (function, *function.decorator_list))
+
+
+def functions(source: str) -> dict[int, tuple[int, str]]:
+    """The outermost functions and methods of a module: first line -> last line and name."""
+    found: dict[int, tuple[int, str]] = {}
+
+    def walk(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef):
+                found[first_line(child)] = child.end_lineno or child.lineno, child.name
+            else:
+                walk(child)
+
+    walk(ast.parse(source))
+    return found
+
+
 def mutants(source: str, module: ModuleType) -> Iterator[Mutant]:
     """All mistakes, in the order of the lines; equal changes in one place are told apart by a number."""
     tree = ast.parse(source)
     seen: dict[tuple[str, str], int] = {}
-    for where, node in _places(tree):
+    for where, function, node in _places(tree):
         for wrong in _wrong(node, module):
             before, after = ast.unparse(node), ast.unparse(wrong)
             change = f"{_short(before)} -> {_short(after)}"
             seen[where, change] = number = seen.get((where, change), 0) + 1
             name = change if number == 1 else f"{change} #{number}"
-            yield Mutant(where, name, getattr(node, "lineno", 0), tree, node, wrong)
+            yield Mutant(where, name, getattr(node, "lineno", 0), function, tree, node, wrong)
 
 
 def _short(text: str) -> str:
@@ -57,21 +79,26 @@ def _short(text: str) -> str:
     return line if len(line) <= 90 else f"{line[:60]}…{line[-29:]}"
 
 
-def _places(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    def walk(node: ast.AST, where: str) -> Iterator[tuple[str, ast.expr]]:
+def _places(tree: ast.Module) -> Iterator[tuple[str, int, ast.expr]]:
+    """Each expression, with the name of what it is in, and the first line of the function that runs it, 0 for none."""
+
+    def walk(node: ast.AST, where: str, function: int) -> Iterator[tuple[str, int, ast.expr]]:
         for name, value in ast.iter_fields(node):
             if name in {"annotation", "returns", "decorator_list", "bases", "type_params", "keywords"} and (
                 name != "keywords" or isinstance(node, ast.ClassDef)
             ):
                 continue
+            inside = function
+            if isinstance(node, ast.FunctionDef) and name == "body":
+                inside = function or first_line(node)
             for child in value if isinstance(value, list) else [value]:
                 if not isinstance(child, ast.AST) or _is_text(child):
                     continue
                 if isinstance(child, ast.expr):
-                    yield where, child
-                yield from walk(child, _named(child, where))
+                    yield where, inside, child
+                yield from walk(child, _named(child, where), inside)
 
-    yield from walk(tree, "")
+    yield from walk(tree, "", 0)
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -96,6 +123,11 @@ def _wrong(node: ast.expr, module: ModuleType) -> Iterator[ast.expr]:
     match node:
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in NEGATED:
             yield ast.Compare(left=left, ops=[NEGATED[type(op)]()], comparators=[right])
+        case ast.Compare(left=left, ops=ops, comparators=comparators) if len(ops) > 1:
+            for index, op in enumerate(ops):
+                if type(op) in NEGATED:
+                    changed = [*ops[:index], NEGATED[type(op)](), *ops[index + 1 :]]
+                    yield ast.Compare(left=left, ops=changed, comparators=comparators)
         case ast.BoolOp(op=op, values=values):
             yield ast.BoolOp(op=ast.Or() if isinstance(op, ast.And) else ast.And(), values=values)
             for index in range(len(values)):
