@@ -4,6 +4,8 @@ It hands the commands a value full of parts and imports each adapter inside the 
 `trueup --help` answers before a person notices.
 """
 
+import gc
+import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # Most of what is made while modules are loaded and answers are decoded lives on: looking through it is in vain.
+    gc.set_threshold(20_000, 20, 20)
+    # Forms are checked by us alone: pydantic need not look through all that is installed for plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(run(parts()))
 
 

@@ -5,11 +5,13 @@ that a journal is older than what was said of it: `trueup status --json` and `tr
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from trueup.edges.log import Log
 from trueup.model.ops import Record
 from trueup.ports import Clock, JournalReader
+
+if TYPE_CHECKING:
+    from trueup.edges.log import Log  # whoever only reads a head needs no log, and starts sooner without it
 
 SAY_EVERY_S: Final = 300.0
 """Between two lines about a head that moves."""
@@ -42,7 +44,7 @@ class Head(Protocol):
 class HeadLog:
     """Puts the head into the log."""
 
-    def __init__(self, log: Log, clock: Clock, head: Callable[[], Head | None]) -> None:
+    def __init__(self, log: "Log", clock: Clock, head: Callable[[], Head | None]) -> None:
         """`head` tells the newest record that this process knows; None before the first."""
         self._log = log
         self._clock = clock

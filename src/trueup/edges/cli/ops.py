@@ -11,7 +11,6 @@ from trueup.edges import acts, incarnation
 from trueup.edges.acts import Cancelled
 from trueup.edges.cli import asked_for, op_ids, shapes
 from trueup.edges.cli import story as stories
-from trueup.edges.cli.ops_resolve import resolve
 from trueup.edges.cli.options import HELP, config_option, json_option
 from trueup.edges.cli.output import columns, dim, local, print_json, run_async, took
 from trueup.edges.looking import LookingJournal
@@ -33,12 +32,28 @@ _COLOR: Final = {
 }
 
 
-@click.group(context_settings=HELP)
+_RESOLVE: Final = "resolve"
+
+
+class _Ops(click.Group):
+    """The commands of this file, and one whose signatures would make all of them slow to start."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return sorted([*super().list_commands(ctx), _RESOLVE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them."""
+        if cmd_name == _RESOLVE:
+            from trueup.edges.cli.ops_resolve import resolve
+
+            return resolve
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Ops, context_settings=HELP)
 def ops() -> None:
     """Operations, and the whole story of one."""
-
-
-ops.add_command(resolve)
 
 
 @ops.command("list", context_settings=HELP)
