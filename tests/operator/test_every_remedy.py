@@ -1,7 +1,6 @@
 """The table of every remedy in the source, each with the test that does what it says.
 
-A new remedy fails here until it stands in one of the lists: followed by a scenario, or told, or left open. What is left
-open (`remedies_left_open.txt`) is known to be followed by no test, and shall get shorter.
+A new remedy fails here until it stands in one of the lists: followed by a scenario, or told.
 """
 
 import ast
@@ -12,10 +11,12 @@ import click
 
 from tests.operator import (
     test_agent_by_hand,
+    test_commands_by_hand,
     test_database_by_hand,
     test_files_by_hand,
     test_followed_by_hand,
     test_gate_by_hand,
+    test_http_by_hand,
     test_journal_by_hand,
     test_rights_by_hand,
     test_to_do,
@@ -23,21 +24,15 @@ from tests.operator import (
     test_written_more,
     test_written_remedies,
 )
-from tests.operator.nodes_shell import TOOLS
 from tests.operator.remedies import SOURCE, remedies
 from trueup.edges.cli import root
 
 HERE = Path(__file__).parent
-MOST_OPEN = 15
-"""So many are left open. This number may only fall: whoever follows one in a test writes the lower one here."""
-
-OPEN = [line for line in (HERE / "remedies_left_open.txt").read_text(encoding="utf-8").splitlines() if line]
 
 CASES = "test_remedies.py::test_following_the_remedy_helps"
 SEVERAL = "../settings/test_several.py::test_which_cluster_is_meant_has_to_be_said"
 FOLLOWED_THERE = {
     "choose one with --cluster: {}": SEVERAL,
-    "known: {}": SEVERAL,
     "run `trueup init`, or name the file with --config": CASES,
     "`trueup apply` or `trueup agent` makes it": CASES,
     "look at `trueup plan`, then give --yes": CASES,
@@ -99,6 +94,8 @@ LISTS = [
         test_agent_by_hand,
         test_to_do,
         test_journal_by_hand,
+        test_commands_by_hand,
+        test_http_by_hand,
     )
 ]
 """Followed in tables of other modules; what two of them have in common is followed in two ways."""
@@ -107,16 +104,12 @@ LISTS = [
 def test_each_remedy_stands_in_one_list() -> None:
     found = remedies()
     followed: set[str] = set().union(*LISTS)
-    lists = [followed, set(FOLLOWED_THERE), set(TOLD), set(OPEN)]
+    lists = [followed, set(FOLLOWED_THERE), set(TOLD)]
     listed = set().union(*lists)
     new = {remedy: modules for remedy, modules in found.items() if remedy not in listed}
     assert not new, "follow these in a test (see the lists here)"
     assert not sorted(listed - found.keys()), "these are no longer in the source"
     assert not {remedy for remedy in listed if sum(remedy in one for one in lists) > 1}
-
-
-def test_fewer_are_left_open_and_never_more() -> None:
-    assert len(OPEN) == len(set(OPEN)) == MOST_OPEN
 
 
 def named_commands() -> set[str]:
@@ -153,8 +146,3 @@ def test_the_tests_that_are_named_are_there() -> None:
     for place in FOLLOWED_THERE.values():
         file, _, name = place.partition("::")
         assert f"def {name or 'test_'}" in (HERE / file).read_text(encoding="utf-8"), place
-
-
-def test_no_command_of_a_node_is_left_open() -> None:
-    tools = "|".join(map(re.escape, TOOLS))
-    assert not [line for line in OPEN if re.search(rf"`({tools}) ", line)]

@@ -11,10 +11,12 @@ import pytest
 
 from tests.operator.following import followed
 from tests.operator.test_files_by_hand import Case, opens, token
-from tests.operator.test_written_remedies import HEAD
+from tests.operator.test_written_remedies import CLUSTER, HEAD
 from trueup.adapters.control_socket import Message, ask, listening
 from trueup.adapters.spool_folder import SpoolFolder
 from trueup.app import parts
+from trueup.edges import doctor
+from trueup.model.errors import BadInput
 
 NOBODY = 65_534
 CASES: list[Case] = []
@@ -53,6 +55,14 @@ def manifests(folder: Path) -> None:
     parts().manifests(folder / "manifests")()
 
 
+def checks(folder: Path) -> None:
+    """The check-up, as far as it needs no PVE."""
+    (folder / "trueup.toml").write_text(f"{CLUSTER}[store]\nurl = 'sqlite:state/journal.db'\n")
+    for found in doctor._store(parts(), parts().settings(folder / "trueup.toml")):
+        if found.mark is doctor.Mark.PROBLEM:
+            raise BadInput(what=found.what, remedy=found.remedy)
+
+
 def by_hand(folder: Path, _: str) -> None:
     (folder / "spool").chmod(0o777)
     (folder / "spool" / "a.json").rename(folder / "a.json")
@@ -85,6 +95,12 @@ case(
     open_to_all("journal.db.lock"),
 )
 case(
+    "give the user that runs trueup the right to write there",
+    closed("state", 0o555),
+    checks,
+    open_to_all("state"),
+)
+case(
     "see [http] token_file",
     closed("web", 0o555),
     lambda folder: token(folder / "web"),
@@ -112,7 +128,7 @@ def public() -> Iterator[Path]:
     """A folder of nobody's, with all that the attempts need."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in ("manifests", "spool", "web"):
+        for part in ("manifests", "spool", "state", "web"):
             (folder / part).mkdir()
         (folder / "manifests" / "a.yaml").write_text(HEAD)
         (folder / "spool" / "a.json").write_text("{}")

@@ -9,14 +9,20 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fido2 import cbor
+from fido2.cose import ES384
 
 from tests.gate.fido import ecdsa_token, ed25519_token, string
+from tests.gate.security_key import ALICES, AT, BE, BOBS, PARTY, UP, UV, b64url
+from tests.gate.test_webauthn import client_data
 from tests.gate.world import KEYS, key_id, openssh, ssh_line
 from tests.operator.following import followed, quoted
 from trueup.adapters.keyring_edit import with_key, write_key
 from trueup.adapters.keyring_file import parse_keyring
 from trueup.adapters.policy_file import parse_policy
 from trueup.adapters.signing_keys import public_of, read_public
+from trueup.adapters.webauthn import parse_line
+from trueup.adapters.webauthn_enrol import Enrolment, enrolled
 
 Case = tuple[str, str, str | Callable[[str], str]]
 """A remedy, what is wrong, and what is written when it is followed: it may be made out of the remedy as printed."""
@@ -217,6 +223,32 @@ def test_a_key_of_the_kind_that_the_message_names(remedy: str, bad: str) -> None
     followed(remedy, lambda: [read_public(one) for one in held], follow)
 
 
+P384 = cbor.encode(ES384.from_cryptography_key(ec.generate_private_key(ec.SECP384R1()).public_key()))
+SECURITY_KEYS: list[tuple[str, str, str]] = [
+    ("copy the whole line that the page shows", ALICES.line.rpartition(" ")[0], ALICES.line),
+    ("copy the whole line that the page shows", ALICES.line[:-4], ALICES.line),
+    ("use one for ES256 or Ed25519", f"{ALICES.line.rpartition(' ')[0]} {b64url(P384)}", ALICES.line),
+    ("use one for ES256 or Ed25519", f"{ALICES.line.rpartition(' ')[0]} {b64url(P384)}", BOBS.line),
+]
+
+
+@pytest.mark.parametrize(("remedy", "bad", "good"), SECURITY_KEYS)
+def test_a_security_key_as_the_message_says(remedy: str, bad: str, good: str) -> None:
+    held = [bad]
+    followed(remedy, lambda: parse_line(held[-1]), lambda _: held.append(good))
+
+
+def test_a_security_key_that_stays_in_one_device() -> None:
+    wanted = b"w" * 32
+    held = [ALICES.attestation(flags=UP | UV | AT | BE)]
+
+    def enrols() -> None:
+        data = client_data(wanted)
+        enrolled(Enrolment(credential=ALICES.credential, client_data=data, attestation=held[-1]), wanted, PARTY)
+
+    followed("use a key that stays in one device", enrols, lambda _: held.append(ALICES.attestation()))
+
+
 # --- one more key in a keyring ----------------------------------------------------------------------------------------
 
 NEW = public_of(KEYS["mallory"].public_key())
@@ -286,5 +318,7 @@ FOLLOWED = {
     *(remedy for remedy, _, _ in (*KEYRINGS, *POLICIES)),
     *(remedy for remedy, _ in WEAK),
     *(remedy for remedy, _, _, _ in EDITS),
+    *(remedy for remedy, _, _ in SECURITY_KEYS),
+    "use a key that stays in one device",
     "write a line for each person",
 }

@@ -124,6 +124,7 @@ MANIFESTS: list[Case] = [
 CLUSTER = (
     '[cluster]\nname = "lab"\nendpoints = ["https://pve1:8006"]\ntoken_id = "trueup@pve!agent"\nca_file = "ca.pem"\n'
 )
+ORIGIN = "write https://trueup.example, with :PORT if it is not 443; to try it here, http://localhost:8640"
 KEPT = CLUSTER.replace('token_id = "trueup@pve!agent"\n', "")
 
 
@@ -176,6 +177,35 @@ SETTINGS: list[Case] = [
         "[http]\nlisten = '0.0.0.0:8640'",
         "[http]\nlisten = '127.0.0.1:8640'",
         "write tls_cert and tls_key, or listen on 127.0.0.1",
+    ),
+    *(
+        section(f"[http]\norigins = ['{bad}']", f"[http]\norigins = ['{good}']", ORIGIN)
+        for bad, good in (
+            ("trueup.example", "https://trueup.example"),
+            ("http://trueup.example", "https://trueup.example:8443"),
+            ("http://trueup.example:8640", "http://localhost:8640"),
+        )
+    ),
+    section(
+        "[http]\norigins = ['http://127.0.0.1:8640']",
+        "[http]\norigins = ['http://localhost:8640']",
+        "write the name by which people open the page, like http://localhost:8640",
+    ),
+    section(
+        "[http]\nrp_id = 'trueup.example'",
+        "[http]\nrp_id = 'trueup.example'\norigins = ['https://trueup.example']",
+        "write origins too, or take rp_id out",
+    ),
+    section("[http]\nrp_id = 'trueup.example'", "", "write origins too, or take rp_id out"),
+    section(
+        "[http]\norigins = ['https://a.trueup.example']\nrp_id = 'https://x'",
+        "[http]\norigins = ['https://a.trueup.example']\nrp_id = 'trueup.example'",
+        "write the domain that all origins are in",
+    ),
+    section(
+        "[http]\norigins = ['https://a.trueup.example', 'https://b.trueup.example']",
+        "[http]\norigins = ['https://a.trueup.example', 'https://b.trueup.example']\nrp_id = 'trueup.example'",
+        "write rp_id, the domain that all origins are in",
     ),
     section("[http]\ntls_cert = 'a'", "[http]\ntls_cert = 'a'\ntls_key = 'b'", "write both or none"),
     section(

@@ -10,6 +10,7 @@ import stat
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -126,7 +127,7 @@ def _store(parts: Parts, settings: Settings) -> Iterator[Finding]:
         return
     store = settings.store
     folder = next(each for each in (store.path.parent, *store.path.parent.parents) if each.exists())
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK, effective_ids=True):
         remedy = "give the user that runs trueup the right to write there"
         yield Finding(check="store", mark=Mark.PROBLEM, what=f"{folder} cannot be written", remedy=remedy)
     free = shutil.disk_usage(folder).free
@@ -418,14 +419,11 @@ async def _keeper(parts: Parts, settings: Settings) -> list[Finding]:
             for node in nodes:
                 await port.listed(node)
     except (ReadFailed, BadInput) as error:
-        step = pve_setup.acl_step(
-            f"/access/groups/{pve_setup.AGENTS_GROUP}",
-            pve_setup.KEEPER_ROLE,
-            keeper.token_id.partition("!")[0],
-            below=True,
-        )
         finding = _bad("keeper", error)
-        return [msgspec.structs.replace(finding, remedy=finding.remedy or step.command)]
+        if isinstance(error, ReadFailed) and error.status == HTTPStatus.FORBIDDEN:
+            remedy = "`trueup doctor --setup --keeper` gives the keeper what is missing"
+            finding = msgspec.structs.replace(finding, remedy=remedy)
+        return [finding]
     found = [_ok("keeper", f"{keeper.token_id} sees the tokens of {keeper.user}")]
     if 1 < len(nodes) != len(settings.cluster.endpoints):
         what = f"{len(settings.cluster.endpoints)} of {len(nodes)} nodes are named under endpoints"
