@@ -186,6 +186,10 @@ def test_a_one_shot_keeps_its_deadline_and_counts_from_when_it_was_started():
     assert (started.started_at_ms, started.epoch, started.execute_by_ms) == (2000, 2, 99)
 
 
+def test_what_nobody_signed_has_no_deadline_and_no_earliest_moment():
+    assert (view("Started").execute_by_ms, view("Started").not_before_ms) == (0, 0)
+
+
 def test_the_intent_of_the_start_counts_since_it_is_the_one_that_was_sent():
     sent = intent(Kind.STOP, one_shot=True, digest=Digest("newer"))
     started = step(view("Accepted"), record(Started(intent=sent), 2))

@@ -128,6 +128,12 @@ def test_r6_a_killed_clone_whose_copy_died_half_way_failed():
     assert verdict == (Row.R6, "failed", Reason.KILLED)
 
 
+def test_r6_a_guest_that_cannot_be_read_once_the_children_are_dead_is_not_decided():
+    unread = Finding(landing=Landing.UNREADABLE)
+    verdict = judge(op(Kind.START), Task.KILLED, unread, children_dead=True)
+    assert verdict == (Row.R6, "unresolved", Reason.UNREADABLE)
+
+
 # R7 ------------------------------------------------------------------------------------------------------------------
 
 
@@ -284,3 +290,15 @@ def test_a_grow_whose_answer_was_lost_goes_from_fence_to_look_to_verdict():
 def test_a_late_grow_that_won_against_the_fence_is_found_by_the_look_behind_it():
     won = judge(op(Kind.GROW), Task.OK, THERE, fence=FenceState.STANDS, seen_behind_fence=True)
     assert won == (Row.R3, "succeeded", Reason.TASK_OK)
+
+
+# before the end of a destroy that failed -----------------------------------------------------------------------------
+
+
+def test_a_destroy_that_failed_is_open_while_protection_cannot_be_put_back():
+    verdict = judge(op(Kind.DESTROY), Task.ERROR, NOT_THERE, fence=FenceState.IMPOSSIBLE)
+    assert verdict == (Row.R5, "unresolved", Reason.FENCE_IMPOSSIBLE)
+
+
+def test_a_destroy_that_failed_with_its_guest_gone_protects_nobody():
+    assert judge(op(Kind.DESTROY), Task.ERROR, OURS, fence=FenceState.MISSING) == (Row.R5, "failed", Reason.TASK_ERROR)

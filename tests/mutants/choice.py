@@ -10,6 +10,7 @@ from tests.mutants.reach import Reach
 SLOW_S, FAST_S = 0.5, 0.05
 ENOUGH_S = 3.0
 """No more seconds of tests than this are spent on one mistake; the quickest tests come first."""
+WITHOUT_END_S = 1e6
 FIRST_FILES = 3
 
 

@@ -16,7 +16,18 @@ from types import ModuleType
 import pytest
 
 OURS = {"trueup", "pvesim", "tests", "conftest"}
-OPTIONS = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", "-p", "tests.mutants.quick")
+PLUGINS = (
+    "-p",
+    "pytest_timeout",
+    "-p",
+    "_hypothesis_pytestplugin",
+    "-p",
+    "tests.mutants.quick",
+    "-p",
+    "no:cacheprovider",
+)
+"""Those that are needed, by name: looking for all that are installed takes longer than the tests."""
+OPTIONS = ("-x", "-q", "--tb=no", *PLUGINS, "--hypothesis-profile=mutants")
 QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # what was imported once, for all children
 
 

@@ -48,6 +48,10 @@ LEFT_OUT = (
 WIDE_S = 5.0
 
 
+Key = tuple[str, str, str]
+"""How a mistake is named: module, place and change."""
+
+
 @dataclass
 class Module:
     """One module of the core, its mistakes, and what became of each so far."""
@@ -58,7 +62,7 @@ class Module:
     noticed: dict[int, str] = field(default_factory=dict)
     """By number: the test that noticed it, or how else it came out."""
 
-    def key(self, number: int) -> tuple[str, str, str]:
+    def key(self, number: int) -> Key:
         """How a survivor is named in `survivors.toml`."""
         return self.name, self.found[number].where, self.found[number].change
 
@@ -67,7 +71,7 @@ class Module:
         return [number for number in self.asked if number not in self.noticed]
 
 
-def listed() -> dict[tuple[str, str, str], str]:
+def listed() -> dict[Key, str]:
     """The survivors that have a reason, by module, place and change."""
     return {key_of(row): row["why"] for row in rows()}
 
@@ -77,7 +81,7 @@ def rows() -> list[dict[str, str]]:
     return tomllib.loads((HERE / "survivors.toml").read_text(encoding="utf-8")).get("survivor", [])
 
 
-def key_of(row: Mapping[str, str]) -> tuple[str, str, str]:
+def key_of(row: Mapping[str, str]) -> Key:
     """What an entry is about: module, place and change."""
     return row["module"], row["where"], row["change"]
 
@@ -138,6 +142,8 @@ class _Run:
         self._cold(todo, near, tried)
         self._tell("those in tables are tried")
         reasons = listed()
+        self._rest(todo, near, tried, reasons)
+        self._tell("what survived and has no reason is tried by every test that runs it")
         if any(one.key(number) not in reasons for one in todo for number in one.alive()):
             self._warm(todo, self._reach("wide", WIDE), WIDE, WIDE_S, lambda key: key not in reasons)
             self._tell("what survived is tried in whole stories")
@@ -160,7 +166,7 @@ class _Run:
     def _pytest(self, name: str, plugin: str, paths: Sequence[str]) -> subprocess.Popen[bytes]:
         """pytest with one of the plugins of this folder; what it says goes to a file."""
         words = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", f"tests.mutants.{plugin}"]
-        words += ["-p", "no:cacheprovider", "-p", "tests.mutants.quick", "--hypothesis-profile=mutants"]
+        words += [*cold.PLUGINS, "--hypothesis-profile=mutants"]
         words += [f"--deselect={path}" if "::" in path else f"--ignore={path}" for path in LEFT_OUT]
         variables = {
             **os.environ,
@@ -170,13 +176,27 @@ class _Run:
         with (self._work / f"{name}.log").open("wb") as log:
             return subprocess.Popen([*words, *paths], env=variables, stdout=log, stderr=log)
 
+    def _rest(
+        self, todo: Sequence[Module], near: reach.Reach, tried: set[tuple[str, int]], reasons: Mapping[Key, str]
+    ) -> None:
+        """What nobody has listed gets all the time that there is, the slow tests included."""
+        self._warm(todo, near, NEAR, choice.WITHOUT_END_S, lambda key: key not in reasons)
+        every = choice.Choice(tuple(dict.fromkeys(map(cold.whole, near.seconds))), sum(near.seconds.values()))
+        jobs = [
+            _Cold(one, number, every)
+            for one in todo
+            for number in one.alive()
+            if (one.name, number) not in tried and one.key(number) not in reasons
+        ]
+        self._cold_jobs(jobs)
+
     def _warm(
         self,
         todo: Sequence[Module],
         known: reach.Reach,
         paths: Sequence[str],
         enough_s: float,
-        wanted: Callable[[tuple[str, str, str]], bool],
+        wanted: Callable[[Key], bool],
     ) -> set[tuple[str, int]]:
         """Try what is in functions that nothing runs at the import, in one warm process; what was tried so."""
         jobs: list[warm.Job] = []
@@ -216,12 +236,15 @@ class _Run:
                 for number in one.alive()
                 if (one.name, number) not in tried
             ]
-            for job, said in in_children(jobs, self._cold_work, self._workers, lambda job: job.choice.cpu_s):
-                _broken(said.code, said.test, job.module.name)
-                if said.code:
-                    job.module.noticed[job.number] = said.test or f"ended with {said.code}"
-                if said.test:
-                    self._killers.setdefault(job.module.name, Counter())[cold.whole(said.test)] += 1
+            self._cold_jobs(jobs)
+
+    def _cold_jobs(self, jobs: Sequence["_Cold"]) -> None:
+        for job, said in in_children(jobs, self._cold_work, self._workers, lambda job: job.choice.cpu_s):
+            _broken(said.code, said.test, job.module.name)
+            if said.code:
+                job.module.noticed[job.number] = said.test or f"ended with {said.code}"
+            if said.test:
+                self._killers.setdefault(job.module.name, Counter())[cold.whole(said.test)] += 1
 
     def _cold_work(self, job: "_Cold", say: Callable[[str], None]) -> int:
         """What has noticed other mistakes of the module goes first."""
@@ -253,7 +276,7 @@ def _foreign() -> list[str]:
     return [name for name in told.stdout.split() if name.partition(".")[0] not in {*cold.OURS, "__main__"}]
 
 
-def _report(todo: Sequence[Module], reasons: dict[tuple[str, str, str], str], *, whole: bool) -> int:
+def _report(todo: Sequence[Module], reasons: dict[Key, str], *, whole: bool) -> int:
     bad = 0
     print("module              mistakes  noticed  listed  unknown")
     for one in todo:

@@ -28,10 +28,12 @@ def copied(root: Path) -> Iterator[Path]:
 
 def environment(copy: Path) -> dict[str, str]:
     """What a Python that works on the copy is started with: its modules, and the same examples each time."""
+    ours = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **os.environ,
+        **ours,
         "PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}",
         "CI": "1",
         "PYTHONHASHSEED": "0",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "TMPDIR": str(copy / "tmp"),
     }
