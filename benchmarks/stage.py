@@ -238,15 +238,16 @@ def intent_of(number: int) -> tuple[OpId, Started]:
 
 
 class Drafts:
-    """Makes drafts with ids of their own."""
+    """Makes drafts with ids of their own, of the instant at which they are made, as the engine does."""
 
     def __init__(self) -> None:
         self._entropy = SystemEntropy()
+        self._clock = SystemClock()
 
     def of(self, op_id: OpId | str, event: Any) -> Draft:
         """One draft."""
-        at_ms = fleet.BEGAN_S * 1000
-        return Draft(record_id=self._entropy.uuid7(at_ms), at_ms=at_ms, op_id=OpId(op_id), event=event)
+        record_id = self._entropy.uuid7(self._clock.now_ms())
+        return Draft(record_id=record_id, at_ms=fleet.BEGAN_S * 1000, op_id=OpId(op_id), event=event)
 
 
 async def new_journal(path: Path, *, ours: int = 0, in_flight: Iterable[int] = (), upids: bool = True) -> None:

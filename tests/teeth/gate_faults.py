@@ -62,7 +62,7 @@ def nonces_do_not_matter() -> AbstractContextManager[Any]:
     """Neither the gate nor the journal looks at nonces."""
     return _both(
         patch.object(SqliteJournal, "request_of_nonce", _unknown, create=True),
-        patch.object(journal_admission._Layer, "user", lambda _self, _nonce: None),
+        patch.object(journal_admission._Trial, "user", lambda _self, _nonce: None),
     )
 
 

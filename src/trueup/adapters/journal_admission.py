@@ -13,7 +13,8 @@ Beyond the tables of `core.lifecycle` and `core.requests`:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, get_args
 
 from trueup.adapters import journal_standing
 from trueup.adapters.journal_standing import Claim, Placed, PlacedRequest, Standings
@@ -37,6 +38,11 @@ from trueup.model.ops import (
     TaskRunning,
 )
 
+Name = TypeVar("Name", bound=str)
+T = TypeVar("T")
+
+_OF_AN_OPERATION: Final = frozenset(get_args(OpEvent)) | frozenset(get_args(GateEvent))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Append:
@@ -56,7 +62,7 @@ class Append:
         """
         for draft in drafts:
             _require_sound(draft)
-        return cls(epoch=epoch, drafts=tuple(drafts), events=tuple(codec.encode_event(d.event) for d in drafts))
+        return cls(epoch=epoch, drafts=tuple(drafts), events=tuple([codec.encode_event(d.event) for d in drafts]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +82,15 @@ class Asked:
     def of(cls, appends: Iterable[Append]) -> "Asked":
         """Collect them."""
         drafts = [draft for append in appends for draft in append.drafts]
-        requested = [d.event.request for d in drafts if isinstance(d.event, Requested)]
-        accepted = [d.event for d in drafts if isinstance(d.event, Accepted)]
+        events = [draft.event for draft in drafts]
+        requested = [event.request for event in events if type(event) is Requested]
+        accepted = [event for event in events if type(event) is Accepted]
         return cls(
-            record_ids=frozenset(d.record_id for d in drafts),
-            op_ids=frozenset(d.op_id for d in drafts if d.op_id),
-            upids=frozenset(d.event.upid for d in drafts if isinstance(d.event, TaskRunning)),
-            nonces=frozenset(each.nonce for each in (*requested, *accepted)),
-            keys=frozenset(each.idempotency_key for each in (*requested, *accepted)),
+            record_ids=frozenset([draft.record_id for draft in drafts]),
+            op_ids=frozenset([draft.op_id for draft in drafts if draft.op_id]),
+            upids=frozenset([event.upid for event in events if type(event) is TaskRunning]),
+            nonces=frozenset([each.nonce for each in (*requested, *accepted)]),
+            keys=frozenset([each.idempotency_key for each in (*requested, *accepted)]),
         )
 
 
@@ -115,108 +122,116 @@ class Group:
     verdicts: tuple[tuple[Record, ...] | TrueupError, ...]
 
 
-@dataclass(slots=True, kw_only=True)
-class _Layer:
-    """What was admitted on top of what lies below: a group on the store's knowledge, an append on its group."""
+_MISSING: Final = object()
 
-    below: "_Layer | None"
-    head: codec.Head
-    lines: list[tuple[Record, bytes]] = field(default_factory=list[tuple[Record, bytes]])
-    standings: Standings = field(default_factory=Standings)
-    upids: dict[str, OpId] = field(default_factory=dict[str, OpId])
-    record_ids: set[str] = field(default_factory=set[str])
-    nonces: dict[str, OpId] = field(default_factory=dict[str, OpId])
-    keys: dict[str, dict[OpId, bool]] = field(default_factory=dict[str, dict[OpId, bool]])
 
-    @classmethod
-    def floor(cls, head: codec.Head, known: Known) -> "_Layer":
-        """The lowest layer: what the store knows."""
-        floor = cls(below=None, head=head, standings=known.standings, upids=dict(known.upids))
-        floor.record_ids = set(known.record_ids)
+class _Trial:
+    """What stands for everything that a group may meet: as the store knows it, and changed by what was admitted so far.
+
+    An append changes it draft by draft. Each change notes what was there before it, so that an append that is refused
+    is taken back whole (`back_to`).
+    """
+
+    def __init__(self, head: codec.Head, known: Known) -> None:
+        standings = known.standings
+        self.head = head
+        self.lines: list[tuple[Record, bytes]] = []
+        self.changed = Standings()
+        self.ops, self.requests, self.claims = dict(standings.ops), dict(standings.requests), dict(standings.claims)
+        self.upids = dict(known.upids)
+        self.record_ids: dict[str, None] = dict.fromkeys(known.record_ids)
+        self.nonces: dict[str, OpId] = {}
+        self.keys: dict[str, dict[OpId, bool]] = {}
+        self._undo: list[tuple[dict[Any, Any], object, object]] = []
         for claim in known.claims:
-            floor.note(claim)
-        return floor
+            self.note(claim)
+
+    def put(self, into: dict[Name, T], name: Name, value: T) -> None:
+        """Set one entry, in a way that can be taken back."""
+        self._undo.append((into, name, into.get(name, _MISSING)))
+        into[name] = value
 
     def note(self, claim: Claim) -> None:
-        self.nonces[claim.nonce] = claim.op_id
-        self.keys.setdefault(claim.idempotency_key, {})[claim.op_id] = claim.held
+        """Enter a claim under its nonce and its key."""
+        self.put(self.nonces, claim.nonce, claim.op_id)
+        self.put(self.keys.setdefault(claim.idempotency_key, {}), claim.op_id, claim.held)
 
-    def op(self, op_id: OpId) -> Placed | None:
-        return self.standings.ops.get(op_id) or (self.below.op(op_id) if self.below else None)
-
-    def request(self, op_id: OpId) -> PlacedRequest | None:
-        return self.standings.requests.get(op_id) or (self.below.request(op_id) if self.below else None)
-
-    def claim(self, op_id: OpId) -> Claim | None:
-        return self.standings.claims.get(op_id) or (self.below.claim(op_id) if self.below else None)
-
-    def holder(self, upid: str) -> OpId | None:
-        return self.upids.get(upid) or (self.below.holder(upid) if self.below else None)
+    def step(self, op_id: OpId, op: Placed | None, request: PlacedRequest | None, claim: Claim | None) -> None:
+        """Enter what now stands for an id; None = that has not changed."""
+        if op is not None:
+            self.put(self.ops, op_id, op)
+            self.put(self.changed.ops, op_id, op)
+        if request is not None:
+            self.put(self.requests, op_id, request)
+            self.put(self.changed.requests, op_id, request)
+        if claim is not None:
+            self.put(self.claims, op_id, claim)
+            self.put(self.changed.claims, op_id, claim)
+            self.note(claim)
 
     def user(self, nonce: str) -> OpId | None:
-        return self.nonces.get(nonce) or (self.below.user(nonce) if self.below else None)
+        """Who used this nonce."""
+        return self.nonces.get(nonce)
 
-    def holding(self, key: str) -> dict[OpId, bool]:
-        """Who claimed this key, and whether they hold it."""
-        lower = self.below.holding(key) if self.below else {}
-        return lower | self.keys.get(key, {})
+    def begin(self) -> tuple[codec.Head, int]:
+        """From here on all that is changed can be taken back; what was changed before stays."""
+        self._undo.clear()
+        return self.head, len(self.lines)
 
-    def has_record(self, record_id: str) -> bool:
-        return record_id in self.record_ids or (self.below is not None and self.below.has_record(record_id))
-
-    def absorb(self, upper: "_Layer") -> None:
-        """Take over what a layer on top of this one has admitted."""
-        self.head = upper.head
-        self.lines += upper.lines
-        self.standings.absorb(upper.standings)
-        self.upids |= upper.upids
-        self.record_ids |= upper.record_ids
-        self.nonces |= upper.nonces
-        for key, claimed in upper.keys.items():
-            self.keys.setdefault(key, {}).update(claimed)
+    def back_to(self, mark: tuple[codec.Head, int]) -> None:
+        """Take back everything since `begin`, newest first."""
+        self.head, lines = mark
+        del self.lines[lines:]
+        for into, name, before in reversed(self._undo):
+            if before is _MISSING:
+                del into[name]
+            else:
+                into[name] = before
+        self._undo.clear()
 
 
 def admit(head: codec.Head, known: Known, appends: Iterable[Append]) -> Group:
     """Decide on each append in turn, each seeing those admitted before it."""
-    group = _Layer(below=_Layer.floor(head, known), head=head)
+    trial = _Trial(head, known)
     verdicts: list[tuple[Record, ...] | TrueupError] = []
     for append in appends:
+        mark = trial.begin()
         try:
-            verdicts.append(_admit_append(group, append))
+            verdicts.append(_admit_append(trial, append, since=mark[1]))
         except TrueupError as refusal:
+            trial.back_to(mark)
             verdicts.append(refusal)
-    return Group(head=group.head, lines=tuple(group.lines), standings=group.standings, verdicts=tuple(verdicts))
+    return Group(head=trial.head, lines=tuple(trial.lines), standings=trial.changed, verdicts=tuple(verdicts))
 
 
-def _admit_append(group: _Layer, append: Append) -> tuple[Record, ...]:
-    """Admit one append whole, or raise and leave the group as it was."""
-    if append.epoch != group.head.epoch or append.epoch < 1:
+def _admit_append(trial: _Trial, append: Append, *, since: int) -> tuple[Record, ...]:
+    """Admit one append whole, or raise; the caller takes back what it has changed. Its lines begin at `since`."""
+    if append.epoch != trial.head.epoch or append.epoch < 1:
         raise Stale(
-            what=f"epoch {append.epoch} is over: the journal is at epoch {group.head.epoch}",
+            what=f"epoch {append.epoch} is over: the journal is at epoch {trial.head.epoch}",
             remedy="another agent took over; this one must stop",
         )
-    trial = _Layer(below=group, head=group.head)
     for draft, event in zip(append.drafts, append.events, strict=True):
         _admit_draft(trial, draft, event, append.epoch)
-    _require_whole(trial)
-    group.absorb(trial)
-    return tuple(record for record, _ in trial.lines)
+    records = tuple(record for record, _ in trial.lines[since:])
+    _require_whole(trial, records)
+    return records
 
 
-def _admit_draft(trial: _Layer, draft: Draft, event: bytes, epoch: Epoch) -> None:
-    require(not trial.has_record(draft.record_id), f"record id {draft.record_id} is in the journal already")
+def _admit_draft(trial: _Trial, draft: Draft, event: bytes, epoch: Epoch) -> None:
+    require(draft.record_id not in trial.record_ids, f"record id {draft.record_id} is in the journal already")
     record, line = codec.seal(trial.head, epoch, draft, event)
     if draft.op_id:
         _admit_step(trial, record)
     trial.head = codec.Head(seq=record.seq, epoch=epoch, hash=record.hash)
     trial.lines.append((record, line))
-    trial.record_ids.add(draft.record_id)
+    trial.put(trial.record_ids, draft.record_id, None)
 
 
-def _admit_step(trial: _Layer, record: Record) -> None:
+def _admit_step(trial: _Trial, record: Record) -> None:
     """Take the step of an operation or of its request, if everything allows it."""
     event, op_id = record.event, record.op_id
-    before, asked, claimed = trial.op(op_id), trial.request(op_id), trial.claim(op_id)
+    before, asked, claimed = trial.ops.get(op_id), trial.requests.get(op_id), trial.claims.get(op_id)
     op, request, claim = journal_standing.step(record, before, asked, claimed)
     match event:
         case TaskRunning(upid=upid):
@@ -228,18 +243,19 @@ def _admit_step(trial: _Layer, record: Record) -> None:
         case Failed(reason=Reason.VETOED):
             if request is None or request.view.state is not RequestState.VETOED:
                 raise IllegalTransition(what="nobody vetoed it", where=f"operation {op_id}")
-        case _:
+        case Requested() | Accepted() | Vetoed():
             _require_by_gate(trial, record, before, asked)
-    if op is not None and op is not before:
-        trial.standings.ops[op_id] = op
-    if request is not None and request is not asked:
-        trial.standings.requests[op_id] = request
-    if claim is not None and claim != claimed:
-        trial.standings.claims[op_id] = claim
-        trial.note(claim)
+        case _:
+            pass
+    trial.step(
+        op_id,
+        op if op is not before else None,
+        request if request is not asked else None,
+        claim if claim != claimed else None,
+    )
 
 
-def _require_by_gate(trial: _Layer, record: Record, before: Placed | None, asked: PlacedRequest | None) -> None:
+def _require_by_gate(trial: _Trial, record: Record, before: Placed | None, asked: PlacedRequest | None) -> None:
     """What the gate's own events need."""
     event, op_id = record.event, record.op_id
     match event:
@@ -257,16 +273,16 @@ def _require_by_gate(trial: _Layer, record: Record, before: Placed | None, asked
             pass
 
 
-def _require_free_task(trial: _Layer, upid: str, op_id: OpId) -> None:
-    holder = trial.holder(upid)
+def _require_free_task(trial: _Trial, upid: str, op_id: OpId) -> None:
+    holder = trial.upids.get(upid)
     if holder not in (None, op_id):
         # Two operations that claim one task would both be judged by one effect.
         raise IllegalTransition(what=f"task {upid} belongs to operation {holder} already", where=f"operation {op_id}")
-    trial.upids[upid] = op_id
+    trial.put(trial.upids, upid, op_id)
 
 
-def _require_sole_holder(trial: _Layer, key: str, op_id: OpId) -> None:
-    others = sorted(other for other, held in trial.holding(key).items() if held and other != op_id)
+def _require_sole_holder(trial: _Trial, key: str, op_id: OpId) -> None:
+    others = sorted(other for other, held in trial.keys.get(key, {}).items() if held and other != op_id)
     if others:
         raise IllegalTransition(
             what=f"its idempotency key is held by request {', '.join(others)}", where=f"request {op_id}"
@@ -303,10 +319,10 @@ def _require_as_accepted(intent: Intent, before: Placed | None, asked: PlacedReq
         raise IllegalTransition(what="what starts is not what was accepted", where=f"operation {op_id}")
 
 
-def _require_whole(trial: _Layer) -> None:
+def _require_whole(trial: _Trial, records: Iterable[Record]) -> None:
     """A veto that would leave its operation to be carried out is no veto."""
-    for record, _ in trial.lines:
-        op = trial.op(record.op_id) if isinstance(record.event, Vetoed) else None
+    for record in records:
+        op = trial.ops.get(record.op_id) if isinstance(record.event, Vetoed) else None
         if op is not None and op.view.state is not OpState.FAILED:
             raise IllegalTransition(
                 what="a veto of what was accepted ends the operation in the same append",
@@ -317,7 +333,7 @@ def _require_whole(trial: _Layer) -> None:
 def _require_sound(draft: Draft) -> None:
     """Check what a draft alone can tell."""
     require(draft.record_id, "a record has an id")
-    if isinstance(draft.event, OpEvent | GateEvent):
+    if type(draft.event) in _OF_AN_OPERATION:
         require(draft.op_id, "an event of an operation or a request names it")
     else:
         require(not draft.op_id, "a system event belongs to no operation")

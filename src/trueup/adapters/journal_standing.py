@@ -5,6 +5,7 @@ records (`journal_admission`) asks more of them. So what a damaged journal has l
 """
 
 from dataclasses import dataclass, field
+from typing import Final, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -14,17 +15,18 @@ from trueup.model.gate import Requested, RequestView
 from trueup.model.ids import OpId
 from trueup.model.ops import Accepted, OpEvent, OpView, Record, Started
 
+_OP_EVENTS: Final = frozenset(get_args(OpEvent))
+_REQUEST_EVENTS: Final = frozenset(get_args(requests.RequestEvent))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
     """An operation as it stands, and the place of its first record, which orders operations by age."""
 
     first_seq: int
     view: OpView
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacedRequest:
+class PlacedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request as it stands, and the place of its first record, which orders requests by age."""
 
     first_seq: int
@@ -117,11 +119,11 @@ def step(
         IllegalTransition: a table forbids it.
     """
     event = record.event
-    if isinstance(event, OpEvent):
+    if type(event) in _OP_EVENTS:
         view = lifecycle.step(op.view if op else None, record)
         op = Placed(first_seq=op.first_seq if op else record.seq, view=view)
     # The request of an operation that is there may have been lost with a damaged record: the operation goes on.
-    if isinstance(event, requests.RequestEvent) and not (isinstance(event, Accepted) and request is None):
+    if type(event) in _REQUEST_EVENTS and not (isinstance(event, Accepted) and request is None):
         asked = requests.step(request.view if request else None, record)
         request = PlacedRequest(first_seq=request.first_seq if request else record.seq, view=asked)
     claim = claim or _claimed(record)

@@ -87,10 +87,11 @@ def move_head(connection: sqlite3.Connection, before: codec.Head, after: codec.H
 def derive(connection: sqlite3.Connection, records: Sequence[Record], standings: Standings) -> None:
     """Bring the derived tables up to date with these records; `standings` are what stands after them."""
     connection.executemany(
+        # vmid and kind never change (`journal_admission`), and naming them here would write their index each time.
         "INSERT INTO ops (first_seq, op_id, state, vmid, kind, reason, upid, started_at_ms, ended_at_ms, view)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (first_seq) DO UPDATE SET state = excluded.state,"
-        " vmid = excluded.vmid, kind = excluded.kind, reason = excluded.reason, upid = excluded.upid,"
-        " started_at_ms = excluded.started_at_ms, ended_at_ms = excluded.ended_at_ms, view = excluded.view",
+        " reason = excluded.reason, upid = excluded.upid, started_at_ms = excluded.started_at_ms,"
+        " ended_at_ms = excluded.ended_at_ms, view = excluded.view",
         [op_row(placed) for placed in standings.ops.values()],
     )
     # An operation may find its own task again after a contradiction; another's was refused.
