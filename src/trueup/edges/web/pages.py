@@ -18,11 +18,13 @@ from trueup.core import lifecycle
 from trueup.core.gate_webauthn import pack
 from trueup.edges import standing
 from trueup.edges.cli import story as stories
+from trueup.edges.standing import GuestStatus, Status
 from trueup.edges.web import api, assets, problems
 from trueup.edges.web.doors import Visitor
 from trueup.edges.web.entrance import Entrance
 from trueup.edges.web.guard import VISITOR
 from trueup.edges.web.news import encoded
+from trueup.edges.web.next_steps import Step, next_step
 from trueup.edges.web.paths import own_path
 from trueup.edges.web.problems import Problem
 from trueup.edges.web.rendering import rendered
@@ -36,6 +38,7 @@ from trueup.model.gate_answers import OPERATION_TYPE
 from trueup.model.ids import OpId
 from trueup.model.ops import OpView, Record
 from trueup.model.plan import Bucket
+from trueup.model.settings import Mode
 
 _TAIL: Final = 50
 _HISTORY: Final = 25
@@ -97,7 +100,13 @@ class Pages:
         status = await self._site.board.status(self._site.journal)
         counts = [(sync, sum(1 for guest in status.guests if guest.sync == sync)) for sync in standing.SYNCS]
         first = sorted(status.guests, key=lambda guest: (_ORDER[guest.sync], guest.vmid))
-        return await self._page(request, "guests.html", status=status, counts=counts, first=first)
+        steps = {guest.vmid: self._step(guest, status) for guest in first}
+        return await self._page(request, "guests.html", status=status, counts=counts, first=first, steps=steps)
+
+    def _step(self, guest: GuestStatus, status: Status) -> Step:
+        observing = status.mode == Mode.OBSERVE
+        plan = self._site.board.plan_of(guest.vmid)
+        return next_step(guest, plan, status.in_flight, status.pending, observing=observing)
 
     async def guest(self, request: Request) -> Response:
         """One guest."""
@@ -115,6 +124,7 @@ class Pages:
             "guest.html",
             status=status,
             guest=guest,
+            step=self._step(guest, status),
             plan=plan,
             blocked=plan is not None and plan.bucket is Bucket.BLOCKED,
             seen=seen,
@@ -164,6 +174,7 @@ class Pages:
             same=_same(view, facts),
             op=await self._op_of(view),
             signing=signing,
+            ruling=signing.ruling(view, self._site.clock.now_ms()),
             signers=signing.signers(view, self._site.clock.now_ms()),
             here=signing.is_here(request),
             statement=base64.b64decode(view.payload).decode("utf-8", "replace"),

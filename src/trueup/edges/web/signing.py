@@ -19,7 +19,7 @@ from trueup.edges.web.doors import Doors, Visitor
 from trueup.edges.web.guard import VISITOR
 from trueup.edges.web.problems import Problem
 from trueup.model.errors import BadInput
-from trueup.model.gate import RequestView
+from trueup.model.gate import RequestState, RequestView, Ruling
 from trueup.model.keyring import Keyring, RelyingParty
 from trueup.model.settings import GateSettings
 
@@ -73,6 +73,15 @@ class Signing:
             if person.name not in signed and (roles is None or person.roles & roles)
         ]
         return tuple(one for one in found if one.credentials)
+
+    def ruling(self, view: RequestView, now_ms: int) -> Ruling:
+        """Who counts and who is missing, by today's keyring if the policy is the same; else as it was judged."""
+        files = self._files.current()
+        if files is None or view.state is not RequestState.PENDING or _roles(files, view) is None:
+            return view.ruling
+        number = view.ruling.rule
+        valid = gate_rules.valid_at(files.keyring, view.approvals, now_ms)
+        return gate_rules.rule_on(files.policy.rules[number - 1], number, files, view.request, valid)
 
     def rows(self, now_ms: int) -> tuple[KeyRow, ...] | None:
         """All keys of the keyring; None: there is none that can be read."""
