@@ -14,7 +14,7 @@ from tests.cli.test_crashes import until
 from tests.docs.blocks import ROOT
 from tests.operator.living import Agent, living
 from tests.web.client import Client
-from trueup.edges.metrics import Metrics
+from trueup.edges.metrics import Metrics, of_the_process
 from trueup.model.gate import Denied, Refusal
 from trueup.model.ids import Epoch, OpId
 from trueup.model.ops import Record
@@ -28,14 +28,17 @@ def families() -> dict[str, tuple[str, str]]:
     """Every metric with its type and its text, under the name that a query uses."""
     return {
         family.name + ("_total" if family.type == "counter" else ""): (family.type, family.documentation)
-        for family in Metrics().registry.collect()
+        for family in (*of_the_process().collect(), *Metrics("lab").registry.collect())
     }
 
 
 def samples(text: str) -> dict[str, float]:
+    """All samples, without the cluster's name, which all but those of the process have."""
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
+            once = sample.name.startswith(PROCESS) or sample.name == "trueup_build_info"
+            assert sample.labels.pop("cluster", "") == ("" if once else "lab"), sample
             labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
     return found
@@ -103,7 +106,7 @@ def test_an_agent_that_cannot_look_says_so(stage: Stage) -> None:
 
 
 def test_refusals_are_counted_with_those_that_were_not_written_one_by_one() -> None:
-    metrics = Metrics()
+    metrics = Metrics("lab")
     event = Denied(refusal=Refusal.REPLAY, text="again", times=7)
     record = Record(seq=1, epoch=Epoch(1), record_id="r", at_ms=1, op_id=OpId(""), event=event, prev_hash="", hash="h")
     metrics.appending()

@@ -87,12 +87,22 @@ async def candidate(parts: Parts, settings: Settings, log: Log) -> AsyncGenerato
             pass
         yield Candidate(parts, settings, log, None)
         return
-    journal = parts.journal(settings.store)
+    journal = await _opened(parts, settings)
     try:
         await journal.enter()
         yield Candidate(parts, settings, log, journal)
     finally:
         await journal.close()
+
+
+async def _opened(parts: Parts, settings: Settings) -> Journal:
+    """Open it in a thread: reading a long one takes a while, and the loop may have other clusters to serve."""
+    opening = asyncio.ensure_future(asyncio.to_thread(parts.journal, settings.store))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await (await opening).close()  # it holds its lock, and nobody else would let it go
+        raise
 
 
 def stands_by_again(settings: Settings, error: BaseException) -> TrueupError | None:

@@ -1,5 +1,7 @@
 """What the agent counts and measures, for Prometheus. docs/metrics.md describes each; a test compares the two.
 
+What is said of a cluster carries its name in the label `cluster`, also where an agent has only one.
+
 Counters begin at zero with each start of the agent. What the journal holds (in flight, unresolved, pending) is read
 from it at each scrape, so that it is right from the first one on.
 """
@@ -14,6 +16,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -48,14 +51,28 @@ _GATE_EVENTS: Final[Mapping[type[object], str]] = {
 }
 
 
-class Metrics:
-    """The registry and all that is in it."""
+CLUSTER_UP: Final = ("cluster_up", "Whether this cluster's agent runs; 0 = it ended by an error, and is begun again.")
 
-    def __init__(self) -> None:
+
+def of_the_process() -> CollectorRegistry:
+    """What is said once, however many clusters an agent has."""
+    disable_created_metrics()
+    registry = CollectorRegistry()
+    ProcessCollector(namespace="trueup", registry=registry)
+    text = "Version of trueup and of Python; always 1."
+    build = Gauge("trueup_build_info", text, ("version", "python"), registry=registry)
+    build.labels(trueup.__version__, platform.python_version()).set(1)
+    return registry
+
+
+class Metrics:
+    """The registry of one cluster and all that is in it."""
+
+    def __init__(self, cluster: str) -> None:
         """Everything is zero."""
         disable_created_metrics()
         self.registry = CollectorRegistry()
-        ProcessCollector(namespace="trueup", registry=self.registry)
+        self._cluster = cluster
         self._about_the_agent()
         self._about_operations()
         self._about_guests()
@@ -66,8 +83,7 @@ class Metrics:
     # -- what there is -------------------------------------------------------------------------------------------------
 
     def _about_the_agent(self) -> None:
-        build = self._gauge("build_info", "Version of trueup and of Python; always 1.", "version", "python")
-        build.labels(trueup.__version__, platform.python_version()).set(1)
+        self._gauge(*CLUSTER_UP).set(1)
         self._phase = self._gauge("phase", "How far the agent has come: 1 for the present phase.", "phase")
         self._leader = self._gauge("leader", "Whether this agent has recovered and leads.")
         self._epoch = self._gauge("epoch", "Number of this incarnation of the agent.")
@@ -192,8 +208,10 @@ class Metrics:
 
     # -- what is -------------------------------------------------------------------------------------------------------
 
-    async def scrape(self, journal: JournalReader, board: "Board", news: "News", now_ms: Callable[[], int]) -> bytes:
-        """Everything in Prometheus' text format."""
+    async def read(
+        self, journal: JournalReader, board: "Board", news: "News", now_ms: Callable[[], int]
+    ) -> Sequence[Metric]:
+        """Everything, with the cluster's name. Raises JournalFailed or Corrupt."""
         in_flight = await journal.in_flight()
         accepted = await journal.accepted()
         paused, doubts = await journal.paused(), await journal.doubts()
@@ -206,7 +224,7 @@ class Metrics:
         self._of_the_board(board)
         self._listeners.set(news.readers)
         self._events_lost.set(news.lost)
-        return generate_latest(self.registry)
+        return [_of_cluster(family, self._cluster) for family in self.registry.collect()]
 
     def _of_operations(self, in_flight: Sequence[OpView], now_ms: int) -> None:
         _tally(self._in_flight, ((op.intent.kind.value, op.state.value) for op in in_flight))
@@ -233,6 +251,39 @@ class Metrics:
             self._head_seq.set(board.head.seq)
             self._head_at.set(board.head.at_ms / 1000)
             self._head.labels(str(board.head.seq), board.head.hash).set(1)
+
+
+def down(cluster: str) -> Metric:
+    """What is said of a cluster whose agent does not run."""
+    name, text = CLUSTER_UP
+    family = Metric(f"trueup_{name}", text, "gauge")
+    family.add_sample(family.name, {"cluster": cluster}, 0)
+    return family
+
+
+def exposition(families: Iterable[Metric]) -> bytes:
+    """Prometheus' text format; families of one name, from several clusters, stand together."""
+    together: dict[str, Metric] = {}
+    for family in families:
+        known = together.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+        known.samples.extend(family.samples)
+    return generate_latest(_Read(together.values()))
+
+
+class _Read:
+    """Families that were read already, as a collector."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _of_cluster(family: Metric, cluster: str) -> Metric:
+    named = Metric(family.name, family.documentation, family.type)
+    named.samples = [sample._replace(labels={"cluster": cluster, **sample.labels}) for sample in family.samples]
+    return named
 
 
 def _tally(gauge: Gauge, rows: Iterable[tuple[str, ...]]) -> None:

@@ -4,14 +4,13 @@ Rule kept here: settings that are wrong change nothing. What an incarnation was 
 limits) is not exchanged under it; that such a setting changed is said, with what to do.
 """
 
-import asyncio
-import signal
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import msgspec
 
 from trueup.adapters import watching
+from trueup.edges.hosting import Host
 from trueup.edges.log import Log
 from trueup.edges.parts import Parts
 from trueup.engine.agent import Pace
@@ -25,8 +24,9 @@ OBSERVING = 'observe mode: differences are shown, nothing is changed (mode = "en
 class Reloading:
     """The settings as they are now."""
 
-    def __init__(self, parts: Parts, settings: Settings, log: Log) -> None:
+    def __init__(self, parts: Parts, settings: Settings, log: Log, host: Host) -> None:
         """Start with what the agent was started with."""
+        self._host = host
         self._parts = parts
         self._settings = settings
         self._log = log
@@ -41,20 +41,14 @@ class Reloading:
         """Whether the loop mends what it finds."""
         return self._settings.reconcile.mode
 
-    @contextmanager
-    def listening(self, look_now: Callable[[], None]) -> Generator[None]:
+    def listening(self, look_now: Callable[[], None]) -> AbstractContextManager[None]:
         """Hear SIGHUP while this is open."""
-        loop = asyncio.get_running_loop()
 
         def heard() -> None:
             self.reload()
             look_now()
 
-        loop.add_signal_handler(signal.SIGHUP, heard)
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGHUP)
+        return self._host.reloading(heard)
 
     async def watch(self, look_now: Callable[[], None]) -> None:
         """Start a pass at once when a manifest changes, for ever."""

@@ -34,7 +34,8 @@ class Stopping:
         if self._task is not None:
             self._task.cancel()
 
-    def _heard(self) -> None:
+    def heard(self) -> None:
+        """A signal to stop came."""
         if self.asked or self._on_first is None:
             self.at_once()
             return
@@ -62,7 +63,7 @@ class Stopping:
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            loop.add_signal_handler(number, self._heard)
+            loop.add_signal_handler(number, self.heard)
 
     def _ignore(self) -> None:
         loop = asyncio.get_running_loop()

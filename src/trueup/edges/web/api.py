@@ -5,11 +5,12 @@ from http import HTTPStatus
 from typing import Final
 
 import msgspec
+from prometheus_client import Metric
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from trueup.edges import standing
+from trueup.edges import metrics, standing
 from trueup.edges.cli import shapes
 from trueup.edges.cli import story as stories
 from trueup.edges.cli.output import KIND_OF, Json, iso
@@ -274,10 +275,17 @@ async def _until_closed(news: News, first: bytes) -> AsyncGenerator[bytes]:
         await reading.aclose()
 
 
+def exposed(families: Iterable[Metric]) -> Response:
+    """Metrics as Prometheus reads them."""
+    return Response(metrics.exposition(families), headers={"content-type": _METRICS_TYPE})
+
+
 def _metrics(site: Site) -> Handler:
+    process = metrics.of_the_process()
+
     async def answer(_request: Request) -> Response:
-        body = await site.metrics.scrape(site.journal, site.board, site.news, site.clock.now_ms)
-        return Response(body, headers={"content-type": _METRICS_TYPE})
+        own = await site.metrics.read(site.journal, site.board, site.news, site.clock.now_ms)
+        return exposed([*process.collect(), *own])
 
     return answer
 

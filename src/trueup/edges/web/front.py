@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from trueup.edges.cli import shapes
+from trueup.edges.hosting import Host
 from trueup.edges.log import Log, redacted
 from trueup.edges.metrics import Metrics
 from trueup.edges.metrics_ports import listened
@@ -14,13 +15,11 @@ from trueup.edges.parts import Parts
 from trueup.edges.reporters import Repeats
 from trueup.edges.standing import head_json
 from trueup.edges.web.board import Board
-from trueup.edges.web.doors import Doors, open_token
 from trueup.edges.web.health import Health
 from trueup.edges.web.intake import Intake
 from trueup.edges.web.news import News
-from trueup.edges.web.serving import serving
 from trueup.edges.web.signing import Signing
-from trueup.edges.web.site import Site, app
+from trueup.edges.web.site import Site
 from trueup.engine.agent import Agent
 from trueup.engine.reconciler import Reconciler
 from trueup.engine.surveyor import Survey
@@ -40,7 +39,7 @@ class Front:
 
     def __init__(self, parts: Parts, settings: Settings, log: Log, holder: str) -> None:
         """Nothing is served before `open`."""
-        self.metrics = Metrics()
+        self.metrics = Metrics(settings.cluster.name)
         self.news = News()
         self.changes = News(wake_s=_CHANGES_S)
         self.board = Board(health=Health(), mode=lambda: settings.reconcile.mode, holder=holder)
@@ -54,18 +53,17 @@ class Front:
         self._pass_began: float | None = None
 
     @asynccontextmanager
-    async def open(self) -> AsyncGenerator[Site]:
-        """Serve while this is open. The journal is there already.
+    async def open(self, host: Host) -> AsyncGenerator[Site]:
+        """Serve from `host` while this is open. The journal is there already.
 
         Raises:
             BadInput: the address, the certificate or the token cannot be used.
         """
-        http = self._settings.http
-        token, said = open_token(http.token_file)
+        doors = host.doors()
         async with self.parts.reader(self._settings.store) as reader:
             site = Site(
                 board=self.board,
-                doors=Doors(token, self._clock, tls=http.tls_cert is not None),
+                doors=doors,
                 journal=reader,
                 journal_file=self.parts.journal_file,
                 store=self._settings.store,
@@ -76,11 +74,9 @@ class Front:
                 complain=lambda text: self._log.error("http", text=redacted(text)),
                 cluster=self._settings.cluster.name,
                 signing=Signing(self._settings.gate, self._settings.http.relying_party),
+                root=host.root,
             )
-            async with serving(http, app(site)) as url:
-                if said:
-                    self._log.warning("http_token", text=said)
-                self._log.info("listening", url=url)
+            async with host.serving(site):
                 self.site = site
                 try:
                     yield site

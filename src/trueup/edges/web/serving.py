@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import h11
 import msgspec
@@ -34,6 +34,9 @@ _GRACE_S: Final = 2
 _OTHER_FILES: Final = 256
 """Open files of an agent beside its clients: the journal, connections to PVE, manifests."""
 
+_CLUSTER_FILES: Final = 64
+"""So many more for each further cluster that an agent serves."""
+
 _HEADERS_MAX_BYTES: Final = 32 * 1024
 """Request line and headers together."""
 
@@ -50,12 +53,15 @@ class _Server(uvicorn.Server):
 class _Patient(H11Protocol):
     """One connection, with bounds on how long it may keep us waiting."""
 
+    others: ClassVar[int] = _OTHER_FILES
+    """Open files that are none of its business, and are not taken away by clients."""
+
     _asking: asyncio.TimerHandle | None = None
     _taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - uvicorn's own narrowing
         """Take it, unless there are too many."""
-        if len(self.connections) >= _most():
+        if len(self.connections) >= _most(self.others):
             self.transport = transport
             transport.abort()
             return
@@ -110,19 +116,19 @@ class _Patient(H11Protocol):
         self._asking = self._asking or self.loop.call_later(limits.HTTP_REQUEST_TIMEOUT_S, self.transport.abort)
 
 
-def _make_room() -> None:
+def _make_room(others: int) -> None:
     """Allow ourselves as many files as all connections need, if the machine's hard limit permits it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    want = limits.HTTP_CONNECTIONS_MAX + _OTHER_FILES
+    want = limits.HTTP_CONNECTIONS_MAX + others
     if soft != resource.RLIM_INFINITY and soft < want:
         room = want if hard == resource.RLIM_INFINITY else min(want, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (room, hard))
 
 
-def _most() -> int:
+def _most(others: int) -> int:
     """Connections at once: they never take the files that the journal and PVE need."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = limits.HTTP_CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else max(soft - _OTHER_FILES, soft // 2)
+    room = limits.HTTP_CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else max(soft - others, soft // 2)
     return min(limits.HTTP_CONNECTIONS_MAX, room)
 
 
@@ -132,22 +138,23 @@ def _stopped(timer: asyncio.TimerHandle | None) -> None:
 
 
 @asynccontextmanager
-async def serving(settings: HttpSettings, app: ASGIApp) -> AsyncGenerator[str]:
-    """Serve while this is open; gives the address.
+async def serving(settings: HttpSettings, app: ASGIApp, *, clusters: int = 1) -> AsyncGenerator[str]:
+    """Serve while this is open, for an agent with so many clusters; gives the address.
 
     Raises:
         BadInput: the address is taken, or the certificate cannot be used.
     """
     logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # ours is the only log
     logging.getLogger("uvicorn").propagate = False
-    _make_room()
+    others = _OTHER_FILES + (clusters - 1) * _CLUSTER_FILES
+    _make_room(others)
     listening = _listen(settings)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(_served(_config(settings, app), listening))
+        await stack.enter_async_context(_served(_config(settings, app, others), listening))
         if settings.socket is not None:
             beside = _listen_beside(settings.socket)
             stack.callback(settings.socket.unlink, missing_ok=True)
-            await stack.enter_async_context(_served(_plain(_trusting(app)), beside))
+            await stack.enter_async_context(_served(_plain(_trusting(app), others), beside))
         yield _shown(listening, tls=settings.tls_cert is not None)
 
 
@@ -167,16 +174,19 @@ async def _served(config: uvicorn.Config, listening: socket.socket) -> AsyncGene
         await task
 
 
-def _config(settings: HttpSettings, app: ASGIApp) -> uvicorn.Config:
-    config = _plain(app)
+def _config(settings: HttpSettings, app: ASGIApp, others: int) -> uvicorn.Config:
+    config = _plain(app, others)
     config.ssl_certfile, config.ssl_keyfile = settings.tls_cert, settings.tls_key
     return config
 
 
-def _plain(app: ASGIApp) -> uvicorn.Config:
+def _plain(app: ASGIApp, others_: int) -> uvicorn.Config:
+    class Patient(_Patient):
+        others = others_
+
     return uvicorn.Config(
         app,
-        http=_Patient,
+        http=Patient,
         ws="none",
         log_config=None,
         access_log=False,
