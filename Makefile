@@ -101,8 +101,9 @@ build/bench-venv/.installed: benchmarks/peers/requirements.txt
 deb: ## build the Debian package into dist/, for the Python of this host's Debian or Ubuntu
 	@PYTHON=$(or $(wildcard /usr/bin/python3),$(PYTHON)) deploy/debian/build.sh
 
-simulate: setup ## the crash simulation for SECONDS= from SEED=
-	@$(BIN)/python -m tests.simulation.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(STORIES),--stories $(STORIES))
+simulate: setup ## the crash simulation for SECONDS= from SEED=; JOURNAL=postgres, KINDS=1 for every kind at every point
+	@$(BIN)/python -m tests.simulation.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(STORIES),--stories $(STORIES)) $(if $(JOURNAL),--journal $(JOURNAL)) $(if $(KINDS),--kinds)
 
 chaos: setup ## agents on PostgreSQL, whose leaders are killed and paused, for SECONDS= with GUESTS= from SEED=
 	@$(BIN)/python -m tests.postgres.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(GUESTS),--guests $(GUESTS)) $(if $(SEED),--seed $(SEED))

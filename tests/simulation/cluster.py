@@ -1,7 +1,7 @@
 """A simulated cluster on the virtual clock, and the agent's way to it: a `Transport` that needs no socket."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from urllib.parse import unquote
 
@@ -120,7 +120,17 @@ class SimCluster:
 class SimTransport:
     """One incarnation's connections to the cluster; they die with it, what was sent does not."""
 
-    def __init__(self, cluster: SimCluster, *, node: str, authorization: str, mortality: Mortality) -> None:
+    def __init__(
+        self,
+        cluster: SimCluster,
+        *,
+        node: str,
+        authorization: str,
+        mortality: Mortality,
+        monotonic: Callable[[], float] | None = None,
+    ) -> None:
+        """`monotonic` is the agent's clock; without it, that of the simulation."""
+        self._monotonic = monotonic or (lambda: asyncio.get_running_loop().time())
         self._cluster = cluster
         self._node = node
         self._authorization = authorization
@@ -129,7 +139,8 @@ class SimTransport:
     async def exchange(self, request: HttpRequest) -> HttpAnswer:
         call = f"{request.method} {request.path}"
         self._mortality.point(f"{call} before")
-        if request.mutation and request.send_by and asyncio.get_running_loop().time() > request.send_by:
+        await self._mortality.stand_still()
+        if request.mutation and request.send_by and self._monotonic() > request.send_by:
             raise Broken(kind=Break.EXPIRED, sent=False, what="expired before the first byte")
         ticket = self._cluster.submit(
             Request(
@@ -142,6 +153,7 @@ class SimTransport:
         )
         try:
             if request.mutation:
+                self._mortality.sent.append((asyncio.get_running_loop().time(), call))
                 self._mortality.point(f"{call} sent")
             limit = 75.0 if request.mutation else 35.0
             answer = await asyncio.wait_for(self._cluster.answer(ticket), limit)
@@ -151,4 +163,5 @@ class SimTransport:
             self._cluster.gone(ticket)
         if request.mutation:
             self._mortality.point(f"{call} reply")
+        await self._mortality.stand_still()
         return answer

@@ -7,6 +7,7 @@ one of any of its ports raises `Died`, because Python would still run `finally` 
 import asyncio
 import inspect
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ class AtWrite:
 
     @staticmethod
     def counts(name: str) -> bool:
-        return name.startswith(("POST", "PUT", "DELETE", "journal.append"))
+        return name.startswith(("POST", "PUT", "DELETE", "journal.append", "database COMMIT"))
 
 
 def turning_points(passed: Sequence[str], begin: int = 0) -> list[int]:
@@ -57,6 +58,14 @@ class AfterSeconds:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Halt:
+    """The whole process stands still (SIGSTOP) at the first point whose name matches, for so long."""
+
+    at: str
+    seconds: float
+
+
 Death = int | AtWrite | AfterSeconds | None
 """The n-th point of all, or of those that write, or a time; None = it lives."""
 
@@ -64,10 +73,15 @@ Death = int | AtWrite | AfterSeconds | None
 class Mortality:
     """Counts the points that one incarnation passes, and kills it at one of them."""
 
-    def __init__(self, die_at: Death = None) -> None:
+    def __init__(self, die_at: Death = None, halts: Sequence[Halt] = ()) -> None:
         self.die_at = die_at
         self.passed: list[str] = []
+        self.sent: list[tuple[float, str]] = []
+        """The mutations that left, with their second of the simulation."""
+        self.halted: list[Halt] = []
         self.dead = asyncio.Event()
+        self._halts = list(halts)
+        self._still_until = 0.0
         self._writes = 0
 
     def point(self, name: str) -> None:
@@ -83,6 +97,15 @@ class Mortality:
         if now:
             self.dead.set()
             raise Died
+        for halt in [one for one in self._halts if re.search(one.at, name)]:
+            self._halts.remove(halt)
+            self.halted.append(halt)
+            self._still_until = asyncio.get_running_loop().time() + halt.seconds
+
+    async def stand_still(self) -> None:
+        """Wait until the process goes on, if it was stopped; ports do so wherever something could leave or arrive."""
+        while (left_s := self._still_until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(left_s)
 
     def kill(self) -> None:
         """It is dead from now on."""
@@ -114,9 +137,11 @@ class MortalPort:
 
         async def call(*args: Any, **named: Any) -> Any:
             self._mortality.point(f"{self._name}.{attribute} before")
+            await self._mortality.stand_still()
             answer: Any = await found(*args, **named)
             if attribute in self._doubled:
                 self._mortality.point(f"{self._name}.{attribute} after")
+                await self._mortality.stand_still()
             elif self._mortality.dead.is_set():
                 raise Died
             return answer

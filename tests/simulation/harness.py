@@ -2,15 +2,15 @@
 
 import asyncio
 import random
-import shutil
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
+from tests.simulation import stores
 from tests.simulation.cluster import START_S, SimCluster, SimTransport
 from tests.simulation.deaths import AfterSeconds, Death, Died, Mortality, MortalPort
 from tests.simulation.signing import Ask, Signers
+from tests.simulation.stores import Place, Store
 from tests.simulation.virtual_time import run as run_virtually
 from trueup.adapters import sqlite
 from trueup.adapters.pve import PveClient
@@ -21,12 +21,14 @@ from trueup.engine.agent import Agent, Converged, Foundation, Incarnations
 from trueup.engine.one_shots import CheckAgain
 from trueup.engine.recoverer import Report
 from trueup.engine.tokens import KeeperFailed
+from trueup.model import limits
 from trueup.model.errors import ReadFailed
 from trueup.model.guests import Desired, Observed
 from trueup.model.ids import OpId, TokenId
 from trueup.model.notes import Note
 from trueup.model.ops import OpView, Record
 from trueup.model.settings import LimitSettings
+from trueup.ports import Journal
 
 TOKEN = TokenId("agent@pve!sim")
 SECRET = "00000000-0000-0000-0000-000000000001"
@@ -36,20 +38,32 @@ KEEPER_SECRET = "00000000-0000-0000-0000-000000000002"
 
 
 class SimClock:
-    """The loop's time; every sleep is a point to die at."""
+    """The loop's time; every sleep is a point to die at, unless `announced` is false.
 
-    def __init__(self, mortality: Mortality) -> None:
+    `offset_s` is how far the wall clock is off, `rate` how fast the monotonic one goes.
+    """
+
+    def __init__(
+        self, mortality: Mortality, *, announced: bool = True, offset_s: float = 0.0, rate: float = 1.0
+    ) -> None:
         self._mortality = mortality
+        self._announced = announced
+        self._offset_s = offset_s
+        self._rate = rate
 
     def now_ms(self) -> int:
-        return int((START_S + asyncio.get_running_loop().time()) * 1000)
+        return int((START_S + asyncio.get_running_loop().time() + self._offset_s) * 1000)
 
     def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
+        return asyncio.get_running_loop().time() * self._rate
 
     async def sleep(self, seconds: float) -> None:
-        self._mortality.point("clock.sleep")
-        await asyncio.sleep(seconds)
+        if self._announced:
+            self._mortality.point("clock.sleep")
+        elif self._mortality.dead.is_set():
+            raise Died
+        await asyncio.sleep(seconds / self._rate)
+        await self._mortality.stand_still()
 
 
 class SimEntropy:
@@ -91,6 +105,8 @@ class Life:
     mutations_before: int = 0
     mutations_recovered: int = 0
     stage_at: int = 0
+    led_from: float = 0.0
+    """The second of the simulation from which on it might write."""
 
 
 @dataclass(kw_only=True)
@@ -139,20 +155,21 @@ class Scenario:
     events: Sequence[tuple[float, Callable[[SimCluster], None]]] = ()
     seed: int = 1
     limits: LimitSettings = field(default_factory=LimitSettings)
-    journaled: Callable[[sqlite.SqliteJournal], Awaitable[None]] | None = None
+    journaled: Callable[[Any], Awaitable[None]] | None = None
     before_restart: Callable[[SimCluster], None] | None = None
 
 
-def simulate(scenario: Scenario, *deaths: Death) -> Run:
-    """Run the scenario; the n-th incarnation dies at the point `deaths[n]`, the last one lives."""
-    folder = Path(tempfile.mkdtemp(prefix="sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    try:
-        return run_virtually(_simulate(scenario, folder / "journal.db", [*deaths, None]))
-    finally:
-        shutil.rmtree(folder)
+def simulate(scenario: Scenario, *deaths: Death, journal: Place | None = None) -> Run:
+    """Run the scenario; the n-th incarnation dies at the point `deaths[n]`, the last one lives.
+
+    `journal` says where it is kept; without it, where `stores.kept_in` says.
+    """
+    with (journal or stores.chosen())() as store:
+        return run_virtually(_simulate(scenario, store, [*deaths, None]))
 
 
-async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[Death]) -> Run:
+def cluster_of(scenario: Scenario) -> SimCluster:
+    """The cluster at the beginning, with what will happen to it."""
     tokens = [{"id": TOKEN, "secret": SECRET}, {"id": KEEPER, "secret": KEEPER_SECRET}]
     cluster = SimCluster({"tokens": tokens, "users": ["agent@pve"], **scenario.spec}, seed=scenario.seed)
     for fault in scenario.faults:
@@ -160,10 +177,15 @@ async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[Death]) -> 
     loop = asyncio.get_running_loop()
     for at, event in scenario.events:
         loop.call_later(at, lambda event=event: (event(cluster), cluster.poke()))
+    return cluster
+
+
+async def _simulate(scenario: Scenario, store: Store, deaths: Sequence[Death]) -> Run:
+    cluster = cluster_of(scenario)
     if scenario.journaled is not None:
-        journal = sqlite.open_journal(path, inline=True)
-        await scenario.journaled(journal)
-        await journal.close()
+        before = Mortality()
+        async with store.opened(before, SimClock(before, announced=False)) as journal:
+            await scenario.journaled(journal)
     lives: list[Life] = []
     stage = Stage()
     left = list(deaths)
@@ -174,25 +196,26 @@ async def _simulate(scenario: Scenario, path: Path, deaths: Sequence[Death]) -> 
         if number and scenario.before_restart is not None:
             scenario.before_restart(cluster)
             cluster.poke()
-        life = await _live(scenario, cluster, path, Mortality(die_at), stage, seed=scenario.seed * 1000 + number)
+        agent = Process(mortality=Mortality(die_at), seed=scenario.seed * 1000 + number)
+        life = await live(scenario, cluster, store, agent, stage)
         lives.append(life)
-        if scenario.patient and isinstance(life.error, KeeperFailed | ReadFailed) and number < MAX_LIVES:
+        if number < MAX_LIVES and store.again(life.error):
+            await asyncio.sleep(limits.STANDBY_LOOK_S)
+            left = left or [None]
+        elif scenario.patient and isinstance(life.error, KeeperFailed | ReadFailed) and number < MAX_LIVES:
             # The service manager starts it again.
             await asyncio.sleep(60.0)
             left = left or [None]
         elif life.error is not None or not life.mortality.dead.is_set():
             break
-    journal = sqlite.open_journal(path, inline=True)
-    ops, records = await journal.ops(), await journal.records()
-    await journal.close()
-    return Run(
-        cluster=cluster,
-        lives=lives,
-        ops=ops,
-        verification=sqlite.verify(path),
-        records=records,
-        signed=tuple(stage.signers.ids),
-    )
+    return await run_of(cluster, store, lives, stage)
+
+
+async def run_of(cluster: SimCluster, store: Store, lives: list[Life], stage: "Stage") -> Run:
+    """What a story came to."""
+    ops, records, verification = await store.outcome()
+    signed = tuple(stage.signers.ids)
+    return Run(cluster=cluster, lives=lives, ops=ops, verification=verification, records=records, signed=signed)
 
 
 async def _patiently(recover: Callable[[], Awaitable[Report]], *, patient: bool) -> Report:
@@ -218,38 +241,54 @@ async def _agreed(view: OpView, observed: Observed) -> None:
     """A gate that has nothing against it."""
 
 
-async def _live(
-    scenario: Scenario, cluster: SimCluster, path: Path, mortality: Mortality, stage: Stage, seed: int
-) -> Life:
-    life = Life(mortality=mortality, mutations_before=len(cluster.world.mutations()))
-    journal = sqlite.open_journal(path, inline=True)
-    body = asyncio.ensure_future(_incarnation(scenario, cluster, journal, life, stage, seed))
-    death = asyncio.ensure_future(mortality.dead.wait())
-    if isinstance(mortality.die_at, AfterSeconds):
-        asyncio.get_running_loop().call_later(mortality.die_at.seconds, mortality.kill)
-    try:
-        await asyncio.wait({body, death}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        death.cancel()
-        # The process is gone: whatever its coroutines still do on the way out meets dead ports.
-        body.cancel()
-        result = (await asyncio.gather(body, return_exceptions=True))[0]
-        await journal.close()
-    if isinstance(result, BaseException) and not mortality.dead.is_set():
-        life.error = result
+@dataclass(kw_only=True)
+class Process:
+    """Where an incarnation lives: when it ends, its chance, and its clocks (`SimClock`)."""
+
+    mortality: Mortality
+    seed: int
+    offset_s: float = 0.0
+    rate: float = 1.0
+
+    def clock(self, *, announced: bool = True) -> SimClock:
+        return SimClock(self.mortality, announced=announced, offset_s=self.offset_s, rate=self.rate)
+
+
+async def live(scenario: Scenario, cluster: SimCluster, store: Store, process: Process, stage: Stage) -> Life:
+    """One incarnation, from the moment in which it may write to its end."""
+    mortality = process.mortality
+    async with store.opened(mortality, process.clock(announced=False)) as journal:
+        now_s = asyncio.get_running_loop().time()
+        life = Life(mortality=mortality, mutations_before=len(cluster.world.mutations()), led_from=now_s)
+        body = asyncio.ensure_future(_incarnation(scenario, cluster, journal, life, stage, process))
+        death = asyncio.ensure_future(mortality.dead.wait())
+        lost = store.beside(journal)
+        if isinstance(mortality.die_at, AfterSeconds):
+            asyncio.get_running_loop().call_later(mortality.die_at.seconds, mortality.kill)
+        try:
+            await asyncio.wait({body, death, *lost}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            death.cancel()
+            # The process is gone: whatever its coroutines still do on the way out meets dead ports.
+            body.cancel()
+            result = (await asyncio.gather(body, return_exceptions=True))[0]
+            for one in lost:
+                one.cancel()
+            ends = await asyncio.gather(*lost, return_exceptions=True)
+    if mortality.dead.is_set():
+        return life
+    for end in (*ends, result):
+        if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
+            life.error = end
+            break
     return life
 
 
 async def _incarnation(
-    scenario: Scenario,
-    cluster: SimCluster,
-    journal: sqlite.SqliteJournal,
-    life: Life,
-    stage: "Stage",
-    seed: int,
+    scenario: Scenario, cluster: SimCluster, journal: Journal, life: Life, stage: Stage, process: Process
 ) -> None:
     mortality = life.mortality
-    clock, entropy = SimClock(mortality), SimEntropy(seed)
+    clock, entropy = process.clock(), SimEntropy(process.seed)
 
     def transport_of(token: TokenId, secret: str) -> SimTransport:
         return SimTransport(
@@ -257,6 +296,7 @@ async def _incarnation(
             node=cluster.world.node_names()[0],
             authorization=f"PVEAPIToken={token}={secret}",
             mortality=mortality,
+            monotonic=clock.monotonic,
         )
 
     async def open_pve(token: TokenId | None, secret: str) -> PveClient:

@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.simulation.cluster import SimCluster
-from trueup.adapters import sqlite
 from trueup.core import gate_params
 from trueup.engine.observer import Observer
 from trueup.model.gate import Request, Requested, Ruling, Target
 from trueup.model.guests import Observed
 from trueup.model.ids import Epoch, OpId, Vmid
 from trueup.model.ops import Accepted, Draft, Kind, OpState, OpView
-from trueup.ports import Pve
+from trueup.ports import Journal, Pve
 
 HOUR_MS = 3_600_000
 TRIES = 3
@@ -44,13 +43,11 @@ class Signers:
 
     ids: list[OpId] = field(default_factory=list)
 
-    async def last(self, journal: sqlite.SqliteJournal) -> OpView | None:
+    async def last(self, journal: Journal) -> OpView | None:
         """The newest one, as it stands."""
         return await journal.op(self.ids[-1]) if self.ids else None
 
-    async def sign(
-        self, ask: Ask, *, cluster: SimCluster, pve: Pve, journal: sqlite.SqliteJournal, epoch: Epoch
-    ) -> bool:
+    async def sign(self, ask: Ask, *, cluster: SimCluster, pve: Pve, journal: Journal, epoch: Epoch) -> bool:
         """Sign, unless what was signed last is open or has succeeded, or enough was tried. Tell whether they did."""
         before = await self.last(journal)
         if before is not None and (before.state is not OpState.FAILED or len(self.ids) >= ask.tries):
@@ -91,7 +88,7 @@ def request_of(ask: Ask, seen: Observed, params: Mapping[str, str], now_ms: int,
 
 
 async def accept(
-    journal: sqlite.SqliteJournal, epoch: Epoch, request: Request, seen: Observed, now_ms: int, *, grace_ms: int = 0
+    journal: Journal, epoch: Epoch, request: Request, seen: Observed, now_ms: int, *, grace_ms: int = 0
 ) -> None:
     """Journal a request and its acceptance in one append."""
     number = request.nonce.removeprefix("nonce-")

@@ -201,7 +201,7 @@ class Keeping:
                     self.lose(taken_over(self._address.shown))
                 elif before <= self._until:
                     self._until = before + believed_s(self._lease_s)
-            if self._clock.monotonic() > self._until:
+            if self._clock.monotonic() >= self._until:  # at that very instant too, or it would be tried without a pause
                 self.lose(self._ran_out(why))
 
     async def _connected(self) -> Connection:
