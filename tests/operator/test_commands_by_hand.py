@@ -28,6 +28,7 @@ from trueup.adapters.control_socket import Message, socket_path
 from trueup.adapters.sqlite import file, open_journal
 from trueup.edges import acts, incarnation
 from trueup.edges.cli.output import warn
+from trueup.edges.cli.words import TO_DO_IN_FLIGHT
 from trueup.edges.demo.stage import open_stage
 from trueup.edges.parts import Parts
 from trueup.edges.reporters import Lines
@@ -68,6 +69,7 @@ FOLLOWED = {
     VERSION,
     AFTERWARDS,
     SIM,
+    TO_DO_IN_FLIGHT,
 }
 
 
@@ -215,7 +217,7 @@ def older(stage: Stage) -> None:
 def test_a_life_of_an_agent(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """An older journal, an operation that is under way, and an agent that hangs."""
     older(stage)
-    stage.manifest(guest("slow-1", 130, "source: {clone: 9000}", "power: stopped"))
+    stage.manifest(guest("slow-130", 130, "source: {clone: 9000}", "power: stopped"))
     stage.sim.ask("/_sim/control", {"action": "duration", "type": "qmclone", "seconds": 60})
     started: list[Agent] = []
 
@@ -229,7 +231,10 @@ def test_a_life_of_an_agent(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> No
         agent = started[0]
         agent.until_said("op_task")
         under_way(stage)
+        run(stage, "resume")
+        agent.until_said("op_task", times=2)
         hangs(stage, agent, monkeypatch)
+        cut_off(stage)
     finally:
         stage.sim.ask("/_sim/control", {"action": "duration", "type": "qmclone", "seconds": 10})
         for one in started:
@@ -246,7 +251,8 @@ def under_way(stage: Stage) -> None:
     (remedy,) = re.findall(r"\(([^()]*)\)$", str(caught.value))
     assert fits(SENT, remedy)
     show, pause = quoted(remedy)
-    stage.manifest(several(guest("slow-1", 130, "source: {clone: 9000}", "power: stopped"), guest("new-1", 131)))
+    clones = [guest(f"slow-{n}", n, "source: {clone: 9000}", "power: stopped") for n in (130, 131)]
+    stage.manifest(several(*clones))
     assert stage.run(*pause.split()[1:]).returncode == 0
     until(lambda: "It succeeded" in stage.run(*show.split()[1:]).stdout, 40)
     assert stage.json("status", code=2)["in_flight"] == []
@@ -263,7 +269,15 @@ def hangs(stage: Stage, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
         os.kill(agent.process.pid, signal.SIGKILL)
         agent.process.wait(20)
 
-    followed(HANGS, lambda: run(stage, "resume"), end)
+    followed(HANGS, lambda: run(stage, "pause"), end)
+
+
+def cut_off(stage: Stage) -> None:
+    """What the agent was at when it was ended."""
+    (op,) = stage.json("status", code=2)["in_flight"]
+    assert TO_DO_IN_FLIGHT in stage.run("ops", "show", op["op_id"]).stdout
+    until(lambda: stage.run(*quoted(TO_DO_IN_FLIGHT)[0].split()[1:]).returncode == 0, 40)
+    assert "It succeeded" in stage.run("ops", "show", op["op_id"]).stdout
 
 
 @contextmanager

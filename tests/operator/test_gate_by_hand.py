@@ -16,6 +16,7 @@ from tests.operator.following import followed, quoted
 from trueup.adapters.signing import sign
 from trueup.adapters.signing_keys import load_private, load_signer, new_private, public_line
 from trueup.core.gate_envelope import parse_envelope
+from trueup.edges.cli.words import TO_DO_ACCEPTED
 from trueup.model.errors import BadInput
 
 pytestmark = pytest.mark.xdist_group("gate_by_hand")
@@ -281,6 +282,7 @@ FOLLOWED = {
     "give the public half with --public FILE",
     "name the person whose key it is",
     "change the keyring or the policy, then `trueup keys check`",
+    TO_DO_ACCEPTED,
 }
 
 
@@ -313,6 +315,16 @@ def test_vetoed_by_hand_is_handed_in(house: House) -> None:
     house.ok("veto", known_request(house, "`trueup requests`").split()[1], "-o", "veto.json", "--as", "alice")
     house.ok("sign", "veto.json", "--key", "alice.key")
     house.ok("submit", "veto.json")
+
+
+def test_what_was_accepted_is_carried_out(house: House) -> None:
+    house.signed("alice", kind="start", vmid=103)
+    op = house.submit()["op"]
+    assert TO_DO_ACCEPTED in house.run("ops", "show", op).stdout
+    assert house.state(op) == "accepted"
+    house.run(*quoted(TO_DO_ACCEPTED)[0].split()[1:], "--yes")
+    assert house.state(op) == "succeeded"
+    house.sim.by_hand(vmid=103, status="stopped")
 
 
 def test_a_passphrase_is_asked_for_on_a_terminal(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import msgspec
 import pytest
 
 from pvesim import workers
+from tests.operator.following import quoted
 from tests.operator.night import LXC, QEMU, Person, all_but, limited, lived
 from tests.simulation.cluster import SimCluster
 from tests.simulation.gate_harness import OURS, spec_of
 from tests.simulation.gate_people import POLICY
 from tests.simulation.gate_stories import snapshot
 from tests.simulation.scenarios import ct, vm
-from trueup.edges.cli.words import TO_DO, TO_DO_ANEW
+from trueup.edges.cli.words import TO_DO, TO_DO_ANEW, TO_DO_HALF_MADE
 from trueup.model.gate_answers import ResolvedAs
 from trueup.model.guests import Clone, Power
 from trueup.model.ids import GuestType, NodeName, Vmid
@@ -254,11 +255,11 @@ def test_half_a_guest_on_which_nobody_works() -> None:
         one.act(action="node_down", node="pve1")
         one.act(action="forget_tasks", node="pve1")
         one.act(action="node_up", node="pve1")
-        op = await one.reads(Kind.CLONE, TO_DO[Reason.PARTIAL])
+        half = TO_DO_HALF_MADE.format(tool="qm", vmid=101)
+        op = await one.reads(Kind.CLONE, TO_DO[Reason.PARTIAL], half)
         assert one.guest(101)["lock"] == "clone"
         assert await one.api("GET", "/nodes/pve1/tasks", source="active") == [], "nobody is at work"
-        told = " ".join((await one.story(op)).to_do)
-        assert "`qm unlock 101`, then `qm destroy 101`" in told
+        assert quoted(half) == ["qm unlock 101", "qm destroy 101"]
         one.act(action="lock", vmid=101)
         await one.api("DELETE", "/nodes/pve1/qemu/101")
         await one.ended(op)
@@ -349,7 +350,7 @@ def test_a_lock_that_somebody_holds() -> None:
     lived(person, desired=[STARTS], faults=fault("request_lost", START))
 
 
-FOLLOWED = {TO_DO_ANEW} | {
+FOLLOWED = {TO_DO_ANEW, TO_DO_HALF_MADE} | {
     TO_DO[reason]
     for reason in (
         Reason.TASK_WARNINGS,

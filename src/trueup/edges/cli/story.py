@@ -236,7 +236,7 @@ def _to_do(view: OpView, evidence: Mapping[str, str], *, agent_lives: bool) -> t
     if view.state is OpState.ACCEPTED:
         if agent_lives:
             return ("Nothing: whoever holds the journal carries it out.",)
-        return ("Run `trueup apply`, or start the agent: nobody is there now to carry it out.",)
+        return (words.TO_DO_ACCEPTED,)
     if view.unresolved is not None:
         again = "It is looked at again on every pass" if agent_lives else "`trueup recover` looks at it again"
         half = _half_made(view, evidence)
@@ -246,7 +246,7 @@ def _to_do(view: OpView, evidence: Mapping[str, str], *, agent_lives: bool) -> t
     if view.state in {OpState.STARTED, OpState.TASK_RUNNING}:
         if agent_lives:
             return ("Nothing: whoever holds the journal is at work on it.",)
-        return ("Run `trueup recover`: nobody is at work on it now, and recovery finds out how it ended.",)
+        return (words.TO_DO_IN_FLIGHT,)
     failed = view.state is OpState.FAILED
     done = [*words.to_do(view.reason, failed=failed, signed=view.intent.one_shot)] if view.reason else []
     if view.upid and (failed or view.reason is Reason.TASK_WARNINGS):
@@ -260,15 +260,12 @@ def _to_do(view: OpView, evidence: Mapping[str, str], *, agent_lives: bool) -> t
 
 
 def _half_made(view: OpView, evidence: Mapping[str, str]) -> tuple[str, ...]:
-    """A guest that was cut off while it was made keeps its lock for ever: only a person ends that."""
+    """What else is to be done about a guest that was cut off while it was made."""
     intent = view.intent
     if intent.identity is not None or evidence.get("probe") != Landing.PARTIAL.value:
         return ()
     tool = {GuestType.QEMU: "qm", GuestType.LXC: "pct"}[intent.type]
-    commands = f"`{tool} unlock {intent.vmid}`, then `{tool} destroy {intent.vmid}`"
-    return (
-        f"Half a guest never unlocks itself. Once no process works on it any more: {commands}, as root on its node.",
-    )
+    return (words.TO_DO_HALF_MADE.format(tool=tool, vmid=intent.vmid),)
 
 
 def _upper(text: str) -> str:

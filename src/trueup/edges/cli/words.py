@@ -100,6 +100,14 @@ TO_DO: Final[Mapping[Reason, str]] = {
     Reason.LOCK_HELD: "Let whoever holds the lock finish (a backup, a migration).",
 }
 
+TO_DO_ACCEPTED: Final = "Run `trueup apply`, or start the agent: nobody is there now to carry it out."
+TO_DO_IN_FLIGHT: Final = "Run `trueup recover`: nobody is at work on it now, and recovery finds out how it ended."
+TO_DO_HALF_MADE: Final = (
+    "Half a guest never unlocks itself. Once no process works on it any more: `{tool} unlock {vmid}`, then "
+    "`{tool} destroy {vmid}`, as root on its node."
+)
+"""A guest that was cut off while it was made keeps its lock for ever: only a person ends that."""
+
 
 def to_do(reason: Reason, *, failed: bool, signed: bool) -> tuple[str, ...]:
     """What is to be done about an operation that is open or has ended, and what then comes by itself, in sentences."""
