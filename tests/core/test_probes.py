@@ -339,6 +339,16 @@ def test_a_restore_shows_in_the_guests_generation_only(sight: Sight, expected: t
     check(Kind.RESTORE, sight, expected, identity=SIGNED)
 
 
+def test_a_restore_that_brought_our_marker_is_ours():
+    check(Kind.RESTORE, sees(marker=mark(), identity=Identity(vmgenid="g-1")), (LANDED, OURS), identity=SIGNED)
+    check(Kind.RESTORE, sees(marker=BEFORE, identity=Identity(vmgenid="g-1")), (NOT_LANDED, NOBODYS), identity=SIGNED)
+
+
+def test_a_container_that_is_the_one_from_before_was_not_restored():
+    before = Identity(rootfs="local:101/a.raw", marker_uid="uid-101")
+    check(Kind.RESTORE, sees(type=LXC, identity=before), (NOT_LANDED, NOBODYS), type=LXC, identity=before)
+
+
 def test_a_restored_container_cannot_be_told_from_the_one_before():
     check(Kind.RESTORE, sees(type=LXC), (UNKNOWABLE, NOBODYS), type=LXC, identity=Identity(rootfs="local:101/a.raw"))
     check(Kind.RESTORE, sees(identity=Identity(vmgenid="g-2")), (UNKNOWABLE, NOBODYS), identity=None)
@@ -364,6 +374,37 @@ def test_a_removed_disk_is_not_in_the_config_and_our_marker_tells_whose_write_it
     sight: Sight, expected: tuple[Landing, bool]
 ):
     check(Kind.DISK_REMOVE, sight, expected, goal={"scsi1": ""})
+
+
+@pytest.mark.parametrize(
+    ("sight", "one_shot", "expected"),
+    [
+        (sees(marker=mark(), pending=("scsi1",)), True, (PARTIAL, OURS)),
+        (sees(marker=mark(), pending=("scsi1",)), False, (LANDED, OURS)),  # the loop goes on by itself
+        (sees(marker=mark(), pending=("cores",)), True, (LANDED, OURS)),
+        (sees(marker=mark(), pending=("scsi1", "cores")), True, (PARTIAL, OURS)),
+        (sees(config={"scsi2": "local-lvm:vm-101-disk-2,size=8G"}), True, (NOT_LANDED, NOBODYS)),
+    ],
+)
+def test_a_signed_removal_is_done_once_no_disk_of_it_is_left_or_waits(
+    sight: Sight, one_shot: bool, expected: tuple[Landing, bool]
+):
+    check(Kind.DISK_REMOVE, sight, expected, goal={"scsi1": "", "scsi2": ""}, one_shot=one_shot)
+
+
+@pytest.mark.parametrize(
+    ("status", "one_shot", "landing"),
+    [
+        (Power.STOPPED, True, PARTIAL),
+        (Power.RUNNING, True, UNKNOWABLE),
+        (Power.STOPPED, False, UNKNOWABLE),
+        (Power.RUNNING, False, UNKNOWABLE),
+    ],
+)
+def test_a_reboot_for_no_values_leaves_no_trace_but_a_signed_one_is_not_over_while_the_guest_is_down(
+    status: Power, one_shot: bool, landing: Landing
+):
+    check(Kind.REBOOT, sees(status=status), (landing, NOBODYS), one_shot=one_shot)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,10 @@
 The agent died, or an answer was lost; somebody looked. `judge` is one look and its verdict.
 """
 
+from enum import StrEnum
 from typing import Any
+
+import pytest
 
 from tests.core.operations import op, upid
 from trueup.core.probes import Finding, Landing
@@ -290,6 +293,27 @@ def test_a_grow_whose_answer_was_lost_goes_from_fence_to_look_to_verdict():
 def test_a_late_grow_that_won_against_the_fence_is_found_by_the_look_behind_it():
     won = judge(op(Kind.GROW), Task.OK, THERE, fence=FenceState.STANDS, seen_behind_fence=True)
     assert won == (Row.R3, "succeeded", Reason.TASK_OK)
+
+
+# what no row reads --------------------------------------------------------------------------------------------------
+
+
+def test_a_fence_that_its_kind_does_not_have_turns_no_presumption_into_proof():
+    verdict = judge(op(Kind.START), Task.NONE, fence=FenceState.STANDS, seen_behind_fence=True, settled=True)
+    assert verdict == (Row.R13, "unresolved", Reason.LOCK_HELD)
+
+
+@pytest.mark.parametrize(
+    ("words", "listed"),
+    [
+        (Task, "running ok warnings error killed none several unknown"),
+        (FenceState, "stands missing impossible no_kind"),
+        (Lock, "free held unknown"),
+        (Landing, "landed not_landed partial unknowable unreadable"),
+    ],
+)
+def test_the_words_that_the_journal_keeps_of_the_evidence_stay_what_they_are(words: type[StrEnum], listed: str):
+    assert [word.value for word in words] == listed.split()
 
 
 # before the end of a destroy that failed -----------------------------------------------------------------------------

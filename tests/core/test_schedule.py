@@ -52,6 +52,11 @@ def test_what_is_no_schedule_is_refused_with_a_remedy(text):
         Schedule.parse(text)
 
 
+def test_every_half_hour_is_not_too_often():
+    times = [f"{hour:02}:{minute:02}" for hour in range(24) for minute in (0, 30)]
+    assert len(Schedule.parse(f"daily {','.join(times)}").times_min) == 48
+
+
 def test_an_unknown_zone_is_told():
     with pytest.raises(BadInput, match="no time zone 'Mars/Base'"):
         last_due(Schedule.parse("daily 02:00 Mars/Base"), at("2026-11-24T12:00"))

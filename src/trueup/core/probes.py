@@ -233,7 +233,7 @@ def restored(intent: Intent, sight: Sight) -> Finding:
     known = _generation(intent, guest)
     if known is not None:
         return known
-    if intent.identity is not None and guest.identity == intent.identity:
+    if guest.identity == intent.identity:
         # The marker has a number of its own, and a container's volume gets a new name.
         return Finding(landing=Landing.NOT_LANDED, why="the guest is the one from before")
     return Finding(landing=Landing.UNKNOWABLE, why="nothing tells one generation of this guest from the next")
