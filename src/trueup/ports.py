@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from trueup.model.gate import RequestState, RequestView
+from trueup.model.gate_moment import Lookup, Moment
 from trueup.model.guests import Backup, ResourceRow, Snapshot
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
 from trueup.model.notes import Note
@@ -193,6 +194,10 @@ class JournalReader(Protocol):
 
     async def requests_of_key(self, idempotency_key: str) -> tuple[RequestView, ...]:
         """Requests with this idempotency key, newest first; at most one of them holds it."""
+        ...
+
+    async def moment(self, lookup: Lookup) -> Moment:
+        """All that statements which are judged together need to know, as of one moment and in one read."""
         ...
 
     async def one_shots_since(self, since_ms: int) -> tuple[OpView, ...]:

@@ -28,6 +28,7 @@ from tests.journal.samples import (
 from trueup.core import lifecycle, requests
 from trueup.model.errors import BadInput, IllegalTransition, InvariantBroken
 from trueup.model.gate import Denied, Refusal, RequestState
+from trueup.model.gate_moment import Lookup, Moment
 from trueup.model.ids import Digest, NodeName, OpId, TokenId, Vmid
 from trueup.model.ops import (
     Accepted,
@@ -39,7 +40,9 @@ from trueup.model.ops import (
     OpState,
     Reason,
     Released,
+    Row,
     TokenRetired,
+    Unresolved,
 )
 
 CONTRADICTED = Contradicted(what="its task turned up")
@@ -159,6 +162,48 @@ def test_one_shots_are_counted_from_their_start(tell):  # noqa: F811
         assert await names(2_000) == ["op-1", "op-2"]
         assert await names(2_001) == ["op-2"]
         assert await names(3_001) == []
+
+    tell(story)
+
+
+def test_a_moment_says_what_single_reads_say(tell):  # noqa: F811
+    async def story(journal, e):
+        assert await journal.moment(Lookup()) == Moment(newest_ms=500)
+        web = draft("", Adopted(vmid=Vmid(101), uid="u1", labels={"tier": "web"}))
+        await journal.append(e, [web, draft("", Adopted(vmid=Vmid(104), uid="u4", labels={"tier": "db"}))])
+        await journal.append(e, [requested("a", 101, idempotency_key="k"), vetoed("a")])
+        await journal.append(e, [*signed("b", 101, idempotency_key="k"), sent("b", 101, at_ms=4_000)])
+        await journal.append(e, [*signed("c", 104), *signed("other", 105)])
+        await journal.append(e, [started("lost", 106), started("lost too", 106), started("known", 107)])
+        for op in ("lost too", "lost"):
+            await journal.append(
+                e, [draft(op, Unresolved(reason=Reason.NOT_ATTRIBUTABLE, row=Row.R13, settles_by="a look"))]
+            )
+
+        strange = frozenset({"none", "", "\udcff"})
+        found = await journal.moment(
+            Lookup(
+                nonces=frozenset({"n-b", "n-other"}) | strange,
+                keys=frozenset({"k", "k-c"}) | strange,
+                ids=frozenset({OpId("a"), OpId("known"), *(OpId(each) for each in strange)}),
+                guests=frozenset({Vmid(104), Vmid(106), Vmid(107), Vmid(999)}),
+                started_since_ms=4_000,
+                accepted=True,
+                counted=True,
+            )
+        )
+        a, b, c = [await journal.request(OpId(each)) for each in "abc"]
+        assert found.newest_ms == await journal.newest_ms() == 4_000
+        assert found.of_nonce == {"n-b": b, "n-other": await journal.request_of_nonce("n-other")}
+        assert found.of_key == {"k": (b, a), "k-c": (c,)}
+        assert found.requests == {"a": a}
+        assert found.ops == {each: await journal.op(OpId(each)) for each in ("b", "c", "other", "known")}
+        assert found.labels == {101: {"tier": "web"}, 104: {"tier": "db"}}
+        assert found.unresolved == {106: "lost"}
+        assert found.started == await journal.one_shots_since(4_000)
+        assert found.accepted == await journal.accepted()
+        assert (len(found.started), len(found.accepted), found.count) == (1, 2, 4)
+        assert (await journal.moment(Lookup(started_since_ms=4_001))).started == ()
 
     tell(story)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from trueup.edges.standing import Leased, LeaseHolder
 from trueup.model.errors import InvariantBroken, NotSent
 from trueup.model.gate import RequestState, RequestView
+from trueup.model.gate_moment import Lookup, Moment
 from trueup.model.guests import Backup, ResourceRow, Snapshot
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
 from trueup.model.ops import Draft, EpochTaken, OpState, OpView, Record
@@ -156,6 +157,10 @@ class LookingJournal:
     async def requests_of_key(self, idempotency_key: str) -> tuple[RequestView, ...]:
         """See `trueup.ports.JournalReader`."""
         return await self._reader.requests_of_key(idempotency_key) if self._reader else ()
+
+    async def moment(self, lookup: Lookup) -> Moment:
+        """See `trueup.ports.JournalReader`."""
+        return await self._reader.moment(lookup) if self._reader else Moment()
 
     async def one_shots_since(self, since_ms: int) -> tuple[OpView, ...]:
         """See `trueup.ports.JournalReader`."""

@@ -9,13 +9,14 @@ from typing import Self, TypeVar
 
 import asyncpg
 
-from trueup.adapters.postgres import gate_tables, lease, server, tables, trouble
+from trueup.adapters.postgres import gate_moment, gate_tables, lease, server, tables, trouble
 from trueup.adapters.postgres.address import Address
 from trueup.adapters.postgres.lease import Leader
 from trueup.adapters.postgres.server import Connection, Pool, Target
 from trueup.model import limits
 from trueup.model.errors import JournalFailed
 from trueup.model.gate import RequestState, RequestView
+from trueup.model.gate_moment import Lookup, Moment
 from trueup.model.ids import OpId, TokenId, Vmid
 from trueup.model.ops import EpochTaken, OpState, OpView, Record
 from trueup.ports import Clock
@@ -94,6 +95,10 @@ class Reader:
         return await self._ask(
             lambda connection: gate_tables.requests_of_key(connection, self._journal, idempotency_key)
         )
+
+    async def moment(self, lookup: Lookup) -> Moment:
+        """See `ports.JournalReader`."""
+        return await self._ask(lambda connection: gate_moment.moment(connection, self._journal, lookup))
 
     async def one_shots_since(self, since_ms: int) -> tuple[OpView, ...]:
         """See `ports.JournalReader`; those that were accepted but never started are not among them."""

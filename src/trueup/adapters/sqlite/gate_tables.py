@@ -120,9 +120,47 @@ def requests_of_key(connection: sqlite3.Connection, key: str) -> tuple[RequestVi
     return _views(connection, sql, (json.dumps(key),))
 
 
+def requests_of_nonces(connection: sqlite3.Connection, nonces: Iterable[str]) -> dict[str, RequestView]:
+    """The requests that used these nonces, by nonce."""
+    found = _views_among(connection, f"{_REQUEST_OF_CLAIM} WHERE nonce {_AMONG}", nonces)
+    return {view.request.nonce: view for view in found}
+
+
+def requests_of_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, tuple[RequestView, ...]]:
+    """The requests with these idempotency keys, by key, newest first."""
+    sql = f"{_REQUEST_OF_CLAIM} WHERE idempotency_key {_AMONG} ORDER BY requests.first_seq DESC"
+    return by_key(_views_among(connection, sql, keys))
+
+
+def by_key(views: Iterable[RequestView]) -> dict[str, tuple[RequestView, ...]]:
+    """Sort requests by their idempotency keys; their order stays."""
+    found: dict[str, list[RequestView]] = {}
+    for view in views:
+        found.setdefault(view.request.idempotency_key, []).append(view)
+    return {key: tuple(views) for key, views in found.items()}
+
+
+def count(connection: sqlite3.Connection) -> int:
+    """How many requests there are."""
+    row: tuple[int] = connection.execute("SELECT count(*) FROM requests").fetchone()
+    return row[0]
+
+
 def labels(connection: sqlite3.Connection) -> dict[Vmid, Mapping[str, str]]:
     """The labels last applied to each guest known as ours."""
     rows: list[tuple[int, str]] = connection.execute("SELECT vmid, labels FROM adopted ORDER BY vmid").fetchall()
+    return labels_read(rows)
+
+
+def labels_of(connection: sqlite3.Connection, guests: Iterable[Vmid]) -> dict[Vmid, Mapping[str, str]]:
+    """The labels last applied to those of these guests that are known as ours."""
+    sql = f"SELECT vmid, labels FROM adopted WHERE vmid {_AMONG}"  # noqa: S608 - ours
+    rows: list[tuple[int, str]] = connection.execute(sql, (json.dumps(sorted(guests)),)).fetchall()
+    return labels_read(rows)
+
+
+def labels_read(rows: Iterable[tuple[int, str]]) -> dict[Vmid, Mapping[str, str]]:
+    """Read rows of vmid and labels; raises Corrupt."""
     try:
         return {Vmid(vmid): _labels_decoder().decode(text) for vmid, text in rows}
     except msgspec.MsgspecError as error:
@@ -159,3 +197,8 @@ def _claims(connection: sqlite3.Connection, sql: str, names: Iterable[str]) -> l
 def _views(connection: sqlite3.Connection, sql: str, values: tuple[str | int, ...]) -> tuple[RequestView, ...]:
     rows: list[tuple[bytes]] = connection.execute(sql, values).fetchall()
     return tuple(view_of(data) for (data,) in rows)
+
+
+def _views_among(connection: sqlite3.Connection, sql: str, names: Iterable[str]) -> tuple[RequestView, ...]:
+    wanted = list(names)
+    return _views(connection, sql, (json.dumps(wanted),)) if wanted else ()

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from trueup.adapters.sqlite import file, gate_tables, tables
+from trueup.adapters.sqlite import file, gate_moment, gate_tables, tables
 from trueup.model.errors import JournalFailed
 from trueup.model.gate import RequestState, RequestView
+from trueup.model.gate_moment import Lookup, Moment
 from trueup.model.ids import OpId, TokenId, Vmid
 from trueup.model.ops import EpochTaken, OpState, OpView, Record
 
@@ -119,6 +120,10 @@ class Reader:
     async def requests_of_key(self, idempotency_key: str) -> tuple[RequestView, ...]:
         """See `ports.JournalReader`."""
         return await self._ask(lambda connection: gate_tables.requests_of_key(connection, idempotency_key))
+
+    async def moment(self, lookup: Lookup) -> Moment:
+        """See `ports.JournalReader`."""
+        return await self._ask(lambda connection: gate_moment.moment(connection, lookup))
 
     async def one_shots_since(self, since_ms: int) -> tuple[OpView, ...]:
         """See `ports.JournalReader`; those that were accepted but never started are not among them."""

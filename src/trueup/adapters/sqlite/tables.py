@@ -251,6 +251,19 @@ def in_flight(connection: sqlite3.Connection) -> tuple[OpView, ...]:
     return _views(connection, "SELECT view FROM ops WHERE state IN ('started', 'task_running') ORDER BY first_seq", ())
 
 
+def unresolved(connection: sqlite3.Connection, guests: Iterable[Vmid]) -> dict[Vmid, OpId]:
+    """Of these guests, those with an operation in flight whose end nobody knows, and the oldest such operation."""
+    wanted = list(guests)
+    if not wanted:
+        return {}
+    sql = (
+        "SELECT view FROM ops WHERE vmid IN (SELECT value FROM json_each(?)) AND state IN ('started', 'task_running')"
+        " ORDER BY first_seq DESC"
+    )
+    found = _views(connection, sql, (json.dumps(wanted),))
+    return {view.intent.vmid: view.op_id for view in found if view.unresolved is not None}
+
+
 def accepted(connection: sqlite3.Connection) -> tuple[OpView, ...]:
     """One-shots that were not sent, oldest first."""
     return _views(connection, "SELECT view FROM ops WHERE state = 'accepted' ORDER BY first_seq", ())
