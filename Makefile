@@ -48,7 +48,7 @@ token: ## install Debian's softhsm2 for the tests of PKCS#11 keys, where one may
 		echo "no SoftHSM, and none can be installed here: the tests of keys on a PKCS#11 token are skipped"
 
 pictures: setup ## make the documents' pictures of the page anew, from a run of its tests
-	@TRUEUP_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/web/test_browser.py
+	@TRUEUP_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/web/test_browser.py tests/web/test_security_keys.py
 
 test: setup ## all tests; ARGS= goes to pytest
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

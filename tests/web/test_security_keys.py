@@ -111,6 +111,7 @@ def test_a_security_key_approves_and_the_destroy_is_carried_out(stage: Stage, po
             await page.run("document.querySelector('#enrol button').click()")
             await page.until("document.querySelector('[data-made=command]').textContent")
             await sound(page)
+            await page.size(1100, 1000)
             await picture(page, "keys")
             command = str(await page.run("document.querySelector('[data-made=command]').textContent"))
             shown = str(await page.run("document.querySelector('[data-made=id]').textContent"))
@@ -121,6 +122,7 @@ def test_a_security_key_approves_and_the_destroy_is_carried_out(stage: Stage, po
 
             await page.go(f"{url}/requests/{request_id}")
             await sound(page)
+            await page.size(1100, 1340)
             await picture(page, "request")
 
             # The key does not check who touches it: the browser gives nothing. Then a key that is not the keyring's.
