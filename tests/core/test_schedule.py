@@ -55,6 +55,13 @@ def test_what_is_no_schedule_is_refused_with_a_remedy(text):
 def test_every_half_hour_is_not_too_often():
     times = [f"{hour:02}:{minute:02}" for hour in range(24) for minute in (0, 30)]
     assert len(Schedule.parse(f"daily {','.join(times)}").times_min) == 48
+    with pytest.raises(BadInput, match="more than 48"):
+        Schedule.parse(f"daily {','.join([*times, '00:01'])}")
+
+
+def test_days_are_counted_over_the_weeks_end():
+    assert Schedule.parse("Fri-Mon 01:00").days == {4, 5, 6, 0}
+    assert Schedule.parse("daily 01:00").days == {0, 1, 2, 3, 4, 5, 6}
 
 
 def test_an_unknown_zone_is_told():
