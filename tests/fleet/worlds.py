@@ -22,7 +22,7 @@ from trueup.ports import Clock, Pve
 
 TOKEN = TokenId("agent@pve!sim")
 SECRET = "00000000-0000-0000-0000-000000000001"
-FAST = 50
+FAST = 100
 """A world's tasks take so much less time than PVE's."""
 
 
