@@ -5,13 +5,15 @@ from typing import Final
 
 import msgspec
 
+from trueup.adapters.journal_standing import Standings
 from trueup.adapters.postgres import lease, scratch, server, tables, trouble
 from trueup.adapters.postgres.address import Address
 from trueup.adapters.postgres.server import Connection, connected
 from trueup.adapters.sqlite import tables as rules
 from trueup.adapters.sqlite.audit import Stats, Verification
-from trueup.core import codec, lifecycle
-from trueup.model.errors import Corrupt
+from trueup.core import codec
+from trueup.model.errors import Corrupt, IllegalTransition
+from trueup.model.ids import OpId
 from trueup.model.ops import Gap, OpState, OpView, Record
 
 VERIFY_TAIL: Final = 10_000
@@ -87,16 +89,23 @@ async def _compare_open(connection: Connection, journal: int) -> None:
         *await tables.views(connection, journal, tables.ACCEPTED),
     ]
     for view in opened:
-        if _fold(await tables.records(connection, journal, view.op_id, 0, 0)) != view:
+        records = await tables.records(connection, journal, view.op_id, 0, 0)
+        if _add_up(records, view.op_id) != view:
             what = f"operation {view.op_id} differs from its records"
             raise Corrupt(what=what, first_bad=0, remedy=rules.REBUILD)
 
 
-def _fold(records: Sequence[Record]) -> OpView | None:
-    view: OpView | None = None
-    for record in records:
-        view = lifecycle.step(view, record)
-    return view
+def _add_up(records: Sequence[Record], op_id: OpId) -> OpView | None:
+    """What the records of an id say about its operation; those of its request, if it was signed, are among them."""
+    standings = Standings()
+    try:
+        for record in records:
+            standings.add(record)
+    except IllegalTransition as error:
+        what = f"the records of operation {op_id} contradict each other: {error.what}"
+        raise Corrupt(what=what, first_bad=0, remedy=rules.REBUILD) from error
+    placed = standings.ops.get(op_id)
+    return placed.view if placed else None
 
 
 async def verify(address: Address) -> Verification:
