@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from trueup.core import answers
 from trueup.core.answers import TABLE, Answer, Effect, Target, sort, target_of
 from trueup.model.errors import NotSent, Refused, Unknown
+from trueup.model.limits import ERROR_TEXT_MAX
 
 CREATE = "/nodes/pve1/qemu"
 GUEST = "/nodes/pve1/qemu/105"
@@ -270,7 +271,9 @@ def test_errors_carry_pves_words_the_place_and_what_to_do() -> None:
 
 def test_foreign_text_becomes_one_bounded_printable_line() -> None:
     assert answers.one_line("a\n\tb\x1b[31m\x00c") == "a b [31m c"
-    assert len(answers.one_line("x" * 100_000)) <= 4_096
+    assert answers.one_line("x" * ERROR_TEXT_MAX) == "x" * ERROR_TEXT_MAX
+    assert answers.one_line("x" * 100_000) == "x" * (ERROR_TEXT_MAX - 1) + "…"
+    assert answers.one_line(" " * 2 * ERROR_TEXT_MAX + "x") == "", "no more than that is looked at"
     assert answers.one_line("\udc80").isprintable()
 
 
@@ -305,3 +308,15 @@ def test_absence_is_said_by_a_whole_text_only() -> None:
     assert not answers.says_no_such_task(500, {"upid": "no such task"})
     assert answers.says_no_such_token(500, "no such token 'x' for user 'a@pve'\n")
     assert not answers.says_no_such_token(500, "no such user ('a@pve')")
+    assert not answers.says_no_such_token(595, "no such token 'x' for user 'a@pve'")
+
+
+def test_what_was_never_written_is_not_sent_whatever_came_back() -> None:
+    assert sort(Answer(method="POST", path=CREATE, sent=False)).effect is Effect.NOT_SENT
+    assert sort(Answer(method="POST", path=CREATE, status=500, reason="x", sent=False)).effect is Effect.NOT_SENT
+    assert sort(Answer(method="POST", path=CREATE)).effect is Effect.UNKNOWN
+
+
+def test_no_words_at_all_are_no_answer() -> None:
+    assert answers.describe(0, "", {}) == "no answer"
+    assert answers.describe(502, "", {}) == "PVE answered 502"

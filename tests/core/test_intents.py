@@ -8,7 +8,7 @@ import pytest
 from tests.core.operations import LXC, NODE, OP, OTHER_OP, QEMU, TOKEN, mark
 from trueup.core import codec
 from trueup.core import marker as markers
-from trueup.core.intents import REDACTED, Prepared, Stamp, prepare, redact
+from trueup.core.intents import REDACTED, Prepared, Stamp, again, prepare, redact
 from trueup.core.kinds import KINDS
 from trueup.core.tasksearch import matches
 from trueup.model.errors import InvariantBroken
@@ -213,8 +213,8 @@ def test_a_guest_keeps_its_uid_and_its_counter_rises_with_each_write():
 
 def test_no_two_writes_send_the_same_text_so_a_digest_never_comes_back():
     first = prepare(planned(Kind.CONFIGURE, QEMU), seen(QEMU), STAMP)
-    again = prepare(planned(Kind.CONFIGURE, QEMU), seen(QEMU, marker=first.intent.marker), STAMP)
-    assert first.params["description"] != again.params["description"]
+    second = prepare(planned(Kind.CONFIGURE, QEMU), seen(QEMU, marker=first.intent.marker), STAMP)
+    assert first.params["description"] != second.params["description"]
 
 
 def test_a_guest_without_our_marker_gets_the_new_uid():
@@ -296,6 +296,11 @@ def test_a_start_of_a_managed_guest_makes_the_task_of_the_ha_manager(ha: str, ta
     assert (found.task_type, found.task_id) == (task, "101")
 
 
+def test_what_the_ha_manager_does_not_do_keeps_its_own_task():
+    assert prepare(planned(Kind.GROW, QEMU), seen(QEMU, ha="started"), STAMP).intent.task_type == "resize"
+    assert prepare(planned(Kind.START, QEMU), None, STAMP).intent.task_type == "qmstart"
+
+
 @both
 def test_a_backup_carries_our_id_in_its_note(guest: GuestType):
     goal = {"storage": "backup"}
@@ -327,3 +332,37 @@ def test_a_restore_to_a_new_vmid_is_another_guest(guest: GuestType):
     assert made.params["unique"] == "1"
     assert made.params["description"] == text("", msgspec.structs.replace(NEW, vmid=Vmid(101)))
     assert ("restore" in made.params) == (guest is LXC)
+    assert made.params.get("restore", "1") == "1"
+
+
+def test_a_vm_is_restored_over_itself_onto_the_storages_that_the_archive_names():
+    made = prepare(planned(Kind.RESTORE, QEMU, params={"archive": "backup:x"}), seen(QEMU), STAMP)
+    assert made.params == {"archive": "backup:x", "vmid": "101", "force": "1", "description": text("Team web", NEXT)}
+
+
+@pytest.mark.parametrize(
+    ("params", "config", "storage"),
+    [
+        ({}, {"rootfs": "local-zfs:subvol-101-disk-0,size=8G"}, "local-zfs"),
+        ({}, {}, "local"),
+        ({"storage": "ceph"}, {"rootfs": "local-zfs:subvol-101-disk-0,size=8G"}, "ceph"),
+    ],
+)
+def test_a_container_is_restored_over_itself_onto_its_own_storage(
+    params: dict[str, str], config: dict[str, str], storage: str
+):
+    op = planned(Kind.RESTORE, LXC, params={"ostemplate": "backup:x", **params})
+    made = prepare(op, seen(LXC, config=config), STAMP)
+    assert (made.params["vmid"], made.params["force"], made.params["storage"]) == ("101", "1", storage)
+
+
+def test_a_restore_of_a_container_that_is_gone_leaves_the_storage_to_pve():
+    made = prepare(planned(Kind.RESTORE, LXC, params={"ostemplate": "backup:x"}), None, STAMP)
+    assert "storage" not in made.params
+
+
+@pytest.mark.parametrize(("now", "name"), [("web-2", "web-2"), ("", "web-1")])
+def test_an_accepted_request_made_anew_names_the_guest_as_it_is_called_now(now: str, name: str):
+    accepted = prepare(planned(Kind.STOP, QEMU), seen(QEMU), STAMP).intent
+    made = again(accepted, seen(QEMU, name=now, node=NodeName("pve2")), STAMP).intent
+    assert (made.name, made.node, made.one_shot) == (name, "pve2", True)
