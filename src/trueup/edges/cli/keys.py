@@ -64,7 +64,7 @@ def new(parts: Parts, config: Path, person: str, *, output: Path, roles: tuple[s
 
 @keys.command("add", context_settings=HELP)
 @click.argument("person", metavar="PERSON")
-@click.argument("line", metavar="KEY", nargs=-1, required=True)
+@click.argument("line", metavar="KEY…", nargs=-1, required=True)
 @click.option("--role", "roles", metavar="ROLE", multiple=True, help="A role of a new person; may be given again.")
 @config_option
 @click.pass_obj
