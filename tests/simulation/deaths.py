@@ -8,6 +8,7 @@ import asyncio
 import inspect
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,10 +61,11 @@ class AfterSeconds:
 
 @dataclass(frozen=True)
 class Halt:
-    """The whole process stands still (SIGSTOP) at the first point whose name matches, for so long."""
+    """The whole process stands still (SIGSTOP) at the n-th point whose name matches, for so long."""
 
     at: str
     seconds: float
+    nth: int = 1
 
 
 Death = int | AtWrite | AfterSeconds | None
@@ -80,7 +82,8 @@ class Mortality:
         """The mutations that left, with their second of the simulation."""
         self.halted: list[Halt] = []
         self.dead = asyncio.Event()
-        self._halts = list(halts)
+        self._halts = tuple(halts)
+        self._met: Counter[Halt] = Counter()
         self._still_until = 0.0
         self._writes = 0
 
@@ -98,9 +101,10 @@ class Mortality:
             self.dead.set()
             raise Died
         for halt in [one for one in self._halts if re.search(one.at, name)]:
-            self._halts.remove(halt)
-            self.halted.append(halt)
-            self._still_until = asyncio.get_running_loop().time() + halt.seconds
+            self._met[halt] += 1
+            if self._met[halt] == halt.nth:
+                self.halted.append(halt)
+                self._still_until = asyncio.get_running_loop().time() + halt.seconds
 
     async def stand_still(self) -> None:
         """Wait until the process goes on, if it was stopped; ports do so wherever something could leave or arrive."""

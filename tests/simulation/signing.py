@@ -49,6 +49,8 @@ class Signers:
 
     async def sign(self, ask: Ask, *, cluster: SimCluster, pve: Pve, journal: Journal, epoch: Epoch) -> bool:
         """Sign, unless what was signed last is open or has succeeded, or enough was tried. Tell whether they did."""
+        if await journal.op(op_id_of(len(self.ids))) is not None:
+            self.ids.append(op_id_of(len(self.ids)))  # it was handed in, and whoever took it died before saying so
         before = await self.last(journal)
         if before is not None and (before.state is not OpState.FAILED or len(self.ids) >= ask.tries):
             return False

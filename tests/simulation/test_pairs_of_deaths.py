@@ -4,13 +4,14 @@ import random
 
 import pytest
 
+from tests.sampling import times
 from tests.simulation import invariants
 from tests.simulation.deaths import AtWrite
 from tests.simulation.harness import simulate
 from tests.simulation.scenarios import ALL
 from tests.simulation.test_lost_answers import scenario
 
-PAIRS = 20
+PAIRS = times(8, 20)
 """So many for each story; the first death is around a write, since nothing changes between two reads."""
 
 

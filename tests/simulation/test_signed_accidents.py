@@ -5,12 +5,15 @@ No line here knows a kind. Where nothing but time and its task speaks for one, i
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from urllib.parse import unquote
 
 import pytest
+from _pytest.mark import ParameterSet
 
+from tests.sampling import crossed, times
 from tests.simulation import invariants
 from tests.simulation.examples import SIGNED
 from tests.simulation.harness import Run, Scenario, simulate
@@ -21,9 +24,16 @@ from trueup.model.ids import GuestType
 from trueup.model.ops import Intent, Kind, OpState
 
 HOUR_S = 3600.0
-PAIRS = 3
+PAIRS = times(1, 3)
 ONE_SHOTS = [param for param in EVERY if str(param.id).endswith("-signed")]
 TERMINAL = {OpState.SUCCEEDED, OpState.FAILED}
+
+
+def each_with(columns: Sequence[object], every: int) -> list[ParameterSet]:
+    """Each one-shot with some of these, all of them in a thorough run."""
+    return [
+        pytest.param(*one.values, column, id=f"{one.id}-{column}") for one, column in crossed(ONE_SHOTS, columns, every)
+    ]
 
 
 def once(story: Scenario) -> Scenario:
@@ -59,8 +69,7 @@ def ended_or_honest(run: Run, kind: Kind) -> None:
     assert op.state in TERMINAL or op.unresolved, invariants.story(run)
 
 
-@pytest.mark.parametrize("fault", [*MENDED, *STUCK])
-@pytest.mark.parametrize(("kind", "story"), ONE_SHOTS)
+@pytest.mark.parametrize(("kind", "story", "fault"), each_with([*MENDED, *STUCK], 3))
 def test_an_accident_to_its_request(kind: Kind, story: Scenario, fault: str) -> None:
     guest = guest_of(story)
     more = {"delay_s": 20.0} if fault == "late" else {}
@@ -70,8 +79,7 @@ def test_an_accident_to_its_request(kind: Kind, story: Scenario, fault: str) -> 
     ended_or_honest(run, kind)
 
 
-@pytest.mark.parametrize("delay_s", [0.4, 8.0, HOUR_S])
-@pytest.mark.parametrize(("kind", "story"), ONE_SHOTS)
+@pytest.mark.parametrize(("kind", "story", "delay_s"), each_with([0.4, 8.0, HOUR_S], 2))
 def test_its_request_comes_late_and_the_agent_is_dead(kind: Kind, story: Scenario, delay_s: float) -> None:
     intent, before = sent(kind, guest_of(story))
     late = accident_to(kind, guest_of(story), "late", delay_s=delay_s)
