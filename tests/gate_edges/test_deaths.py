@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.gate_edges.house import CT, VM, House, until
+from tests.sampling import crossed
 
 SHORT = ("slots_per_node = 3", 'slots_per_node = 3\nsettle_time = "1s"')
 GUESTS = pytest.mark.parametrize("vmid", [VM, CT], ids=["qemu", "lxc"])
@@ -50,22 +51,19 @@ def test_killed_right_after_the_acceptance(house: House, vmid: int) -> None:
     assert house.run("plan").returncode == 0
 
 
-@GUESTS
-@pytest.mark.parametrize(
-    ("fault", "method", "more"),
-    [
-        ("reply_lost", "PUT", {}),
-        ("request_lost", "PUT", {}),
-        ("late", "PUT", {"delay_s": 4}),
-        ("reply_lost", "DELETE", {}),
-        ("request_lost", "DELETE", {}),
-        ("late", "DELETE", {"delay_s": 4}),
-    ],
-    ids=["guard done", "guard lost", "guard late", "delete done", "delete lost", "delete late"],
-)
-def test_killed_at_the_guard_and_at_the_delete(
-    house: House, vmid: int, fault: str, method: str, more: dict[str, object]
-) -> None:
+ACCIDENTS: dict[str, tuple[str, str, dict[str, object]]] = {
+    "guard done": ("reply_lost", "PUT", {}),
+    "guard lost": ("request_lost", "PUT", {}),
+    "guard late": ("late", "PUT", {"delay_s": 4}),
+    "delete done": ("reply_lost", "DELETE", {}),
+    "delete lost": ("request_lost", "DELETE", {}),
+    "delete late": ("late", "DELETE", {"delay_s": 4}),
+}
+
+
+@pytest.mark.parametrize(("vmid", "accident"), crossed([VM, CT], [*ACCIDENTS], 2))
+def test_killed_at_the_guard_and_at_the_delete(house: House, vmid: int, accident: str) -> None:
+    fault, method, more = ACCIDENTS[accident]
     house.settings(SHORT)
     house.without(vmid)
     house.signed("alice", "bob", vmid=vmid)

@@ -16,6 +16,7 @@ from tests.hostile.conftest import Disk
 from tests.hostile.test_bad_input import says
 from tests.real_death.evidence import settled
 from tests.real_death.stage import GUESTS, Done, Simulator, Stage, until, vm
+from tests.sampling import sampled
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", sampled(DAMAGES, 2))
 def test_a_damaged_journal_is_not_worked_on(sim: Simulator, used: Stage, name: str) -> None:
     DAMAGES[name](used.journal_file)
     before, size = len(sim.mutations()), used.journal_file.read_bytes()
