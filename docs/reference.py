@@ -91,8 +91,10 @@ def commands() -> str:
         parts.append(f"## trueup {name}\n\n{_upper(line)}.\n\n")
         context = click.Context(found, info_name=f"trueup {name}", parent=None)
         if isinstance(found, click.Group):
-            for sub_name, sub in found.commands.items():
+            later = (one for one in found.list_commands(context) if one not in found.commands)  # loaded when called
+            for sub_name in (*found.commands, *later):
                 path = f"trueup {name} {sub_name}"
+                sub = found.get_command(context, sub_name) or found
                 parts.append(f"### {path}\n\n" + _command(sub, click.Context(sub, info_name=path)))
         else:
             parts.append(_command(found, context))

@@ -25,7 +25,8 @@ def test_origins_as_browsers_write_them(good: str) -> None:
         "https://user@trueup.example", "https://trueup.example?x", "https://trueup.example#x", "https://trueup.example:x",
         "https://127.0.0.1:8640", "http://127.0.0.1:8640", "https://[::1]:8640", "http://127.1:8640", "https://2130706433",
         "https://*.example", "https://trueup..example", "https://-a.example", "https://ü.example",
-        "https://trueup.example ", "ftp://localhost", "null", "http://notlocalhost:8640", "http://localhost.example:8640", "https://[::1",
+        "https://trueup.example ", "null",
+        "ftp://localhost", "http://notlocalhost:8640", "http://localhost.example:8640", "https://[::1",
     ],
 )  # fmt: skip
 def test_what_is_no_origin(bad: str) -> None:
