@@ -39,6 +39,11 @@ FOLLOWING: dict[str, Life] = {
     "a start is journaled, not sent": (vm(126), r"^append started start 126: after"),
 }
 
+FEW = {
+    name: {**MAKING, **CLONING, **FOLLOWING}[name]
+    for name in ("a create is journaled, not sent", "a clone is answered, its task not noted")
+}
+
 
 @pytest.mark.parametrize("lives", [MAKING, CLONING, FOLLOWING], ids=["making", "cloning", "following"])
 def test_each_life_ends_at_another_point(sim: Simulator, stage: Stage, lives: dict[str, Life]) -> None:
@@ -53,6 +58,12 @@ def test_each_life_ends_at_another_point(sim: Simulator, stage: Stage, lives: di
     assert done.code == 0, done
     recovered_first(steps, in_flight)
     settled(sim, stage)
+
+
+def test_a_few_points_on_postgres(sim: Simulator, stage: Stage) -> None:
+    """With TRUEUP_EVERY_POINT=1 all of them are died at there."""
+    assert stage.on_postgres
+    test_each_life_ends_at_another_point(sim, stage, FEW)
 
 
 def account_open(sim: Simulator, stage: Stage, name: str) -> None:

@@ -19,11 +19,11 @@ keeper = {token_id = "root@pam!keeper", token_secret_file = "token.secret", user
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[tuple[Simulator, Stage]]:
+def kept(tmp_path: Path, store: str) -> Iterator[tuple[Simulator, Stage]]:
     guests = {**GUESTS, "tokens": [KEEPER, SPARE]}
     with (
         Simulator(tmp_path, guests=guests) as sim,
-        Stage(tmp_path / "agent", sim.url, sim.ca_file, sim.token_id, sim.token_secret) as stage,
+        Stage(tmp_path / "agent", sim.url, sim.ca_file, sim.token_id, sim.token_secret, store=store) as stage,
     ):
         stage.change(f'token_id = "{sim.token_id}"\ntoken_secret_file = "token.secret"\n', LINE)
         yield sim, stage
@@ -78,3 +78,8 @@ def test_a_request_of_the_dead_that_is_stuck_before_the_check_is_refused(kept: t
     settled(sim, stage)
     (made,) = [row for row in sim.mutations() if row["path"].endswith("/qemu")]
     assert made["user"] != "agent@pve!life-1"  # what the dead one had sent did not get past the check of its token
+
+
+def test_a_request_of_the_dead_that_is_stuck_on_postgres(kept: tuple[Simulator, Stage]) -> None:
+    assert kept[1].on_postgres
+    test_a_request_of_the_dead_that_is_stuck_before_the_check_is_refused(kept)
