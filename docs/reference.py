@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from trueup.edges.cli import root
-from trueup.edges.settings_form import KeeperForm, SettingsForm, StoreForm
+from trueup.edges.settings_form import ClusterForm, KeeperForm, MemberForm, SettingsForm, StoreForm
 
 MADE: Final = "<!-- Made by `python docs/generate.py`; do not edit. -->\n\n"
 
@@ -19,7 +19,8 @@ COMMANDS_HEAD: Final = (
 # Commands
 
 `trueup COMMAND --help` says the same. `-c FILE` names the settings (`trueup.toml` in the present folder unless given),
-`--json` prints one JSON document ([its form](json.md)), `--debug` adds the traceback of an error. Exit codes are in
+`--cluster NAME` says which cluster is meant where the settings have [several](clusters.md), `--json` prints one JSON
+document ([its form](json.md)), `--debug` adds the traceback of an error. Exit codes are in
 [a table of their own](json.md).
 
 """
@@ -31,8 +32,8 @@ SETTINGS_HEAD: Final = (
 # Settings
 
 `trueup.toml`. Only `[cluster]` is required; all else has the default that is shown. Unknown keys are errors. Paths are
-relative to the file. Durations are texts with a unit: `"30s"`, `"5m"`, `"1h"`. A running agent reads the file anew on
-SIGHUP, and says what has to wait for a restart.
+relative to the file, with `[[cluster]]` tables to the folder of the cluster. Durations are texts with a unit: `"30s"`,
+`"5m"`, `"1h"`. A running agent reads the file anew on SIGHUP, and says what has to wait for a restart.
 
 """
 )
@@ -48,6 +49,7 @@ MEANING: Final = {
     "cluster.ca_file": "the authority that signed the nodes' certificates; or `fingerprint`, or `insecure`",
     "cluster.fingerprint": "the SHA-256 of the one certificate that is trusted",
     "cluster.insecure": "trust anybody; said on every run",
+    "cluster.folder": "the folder to which all its relative paths are relative; its name, if nothing is said",
     "cluster.keeper.token_id": "the keeper's own API token",
     "cluster.keeper.token_secret_file": "where its secret is, or the variable `TRUEUP_KEEPER_SECRET`",
     "cluster.keeper.user": "the agent's user, whose tokens it makes and deletes",
@@ -126,7 +128,21 @@ def settings() -> str:
         form: Any = field.annotation
         parts.append(f"## [{name}]\n\n{_table(name, form)}\n")
     keeper = f"## keeper\n\n`keeper = {{…}}` in `[cluster]`.\n\n{_table('cluster.keeper', KeeperForm)}\n"
-    return SETTINGS_HEAD + parts[0] + keeper + "".join(parts[1:]).rstrip() + "\n"
+    return SETTINGS_HEAD + parts[0] + keeper + _several() + "".join(parts[1:]).rstrip() + "\n"
+
+
+def _several() -> str:
+    """What a `[[cluster]]` table has besides."""
+    more = [key for key in MemberForm.model_fields if key not in ClusterForm.model_fields]
+    sections = ", ".join(f"`[cluster.{key}]`" for key in more if key in SettingsForm.model_fields)
+    own = "".join(
+        f"| `{key}` |  | {MEANING[f'cluster.{key}']} |\n" for key in more if key not in SettingsForm.model_fields
+    )
+    return (
+        "## [[cluster]]\n\nSeveral clusters in one file, instead of `[cluster]`: see [several clusters](clusters.md). "
+        f"Each has the keys of `[cluster]`, sections of its own ({sections}) whose keys go before those below, and\n\n"
+        f"| key | default | |\n| --- | --- | --- |\n{own}\n"
+    )
 
 
 def keys() -> Iterator[str]:
@@ -135,6 +151,7 @@ def keys() -> Iterator[str]:
         form: Any = field.annotation
         yield from (f"{name}.{key}" for key in form.model_fields)
     yield from (f"cluster.keeper.{key}" for key in KeeperForm.model_fields)
+    yield "cluster.folder"
 
 
 def _table(section: str, form: type[BaseModel]) -> str:

@@ -19,8 +19,8 @@ from trueup.adapters import sqlite
 
 NAMES = [f"site-{number:03}" for number in range(100)]
 UNREACHABLE, DAMAGED = NAMES[40], NAMES[41]
-MUTATIONS = 3
-"""For one cluster: a clone, a create, a start."""
+MUTATIONS = 2
+"""For one cluster: a clone and a create."""
 
 WELL = [name for name in NAMES if name != DAMAGED]
 

@@ -11,7 +11,7 @@ from trueup.adapters.postgres import audit
 from trueup.adapters.postgres.address import parse
 
 NAMES = ["lab", "shop"]
-MUTATIONS = 3
+MUTATIONS = 2
 
 
 async def steal(database: str) -> None:

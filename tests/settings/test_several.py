@@ -1,5 +1,7 @@
 """Several `[[cluster]]` tables in one file: what each gets, and what two of them may not share."""
 
+from pathlib import Path
+
 import pytest
 
 from trueup.app import parts
@@ -170,6 +172,14 @@ def test_which_cluster_is_meant_has_to_be_said(file):
         load(file, "shep")
     read(file, table("lab"))
     assert load(file).cluster.name == "lab"
+
+
+def test_the_page_about_several_clusters_has_settings_that_are_read(file):
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text(encoding="utf-8")
+    lab, shop = read(file, page.split("```toml\n", 1)[1].split("```", 1)[0])
+    assert (lab.reconcile.mode, shop.reconcile.mode) == (Mode.ENFORCE, Mode.OBSERVE)
+    assert {lab.reconcile.interval_s, shop.reconcile.interval_s} == {60.0}
+    assert shop.gate.keyring == file.parent / "shop/../keyring.yaml"
 
 
 def test_parts_of_one_cluster_read_its_settings_only(file):
