@@ -44,6 +44,23 @@ def test_a_guest_as_the_manifest_wants_it_but_not_adopted_is_no_change():
     assert "`trueup adopt 101`" in guest.notes[0]
 
 
+def test_half_a_guest_is_blocked_even_if_it_looks_as_wanted():
+    guest = one(want(), seen(marker=None, lock="create"))
+    assert (guest.bucket, guest.unadopted) == (Bucket.BLOCKED, False)
+    assert "its creation is at work" in guest.blocked_by
+
+
+def test_while_an_operation_is_open_that_is_said_before_whose_the_guest_is():
+    closed = {"closed": {101: "clone 0192 is in flight"}}
+    assert one(want(config=CHANGED), seen(marker=None), **closed).blocked_by == "clone 0192 is in flight"
+
+
+def test_a_guest_of_the_other_type_is_left_alone_while_everything_is_paused():
+    guest = one(want(type=LXC), seen(), paused=frozenset({"*"}))
+    assert (guest.bucket, guest.approvals) == (Bucket.BLOCKED, ())
+    assert "everything is paused" in guest.blocked_by
+
+
 def test_a_copy_is_blocked_even_if_it_looks_as_wanted():
     assert one(want(), seen(marker=mark(100))).bucket is Bucket.BLOCKED
     assert one(want(), seen(marker=mark(installation="o"))).bucket is Bucket.BLOCKED

@@ -122,6 +122,12 @@ def test_a_template_is_made_and_never_started():
     assert "becoming a template cannot be undone: the manifest does not allow" in held.notes[0]
 
 
+def test_a_template_to_be_is_shown_as_one_and_what_cannot_be_made_becomes_none():
+    assert diffs(one(want(template=True, restart=Restart.ALLOWED)))["template"] == ("", "1")
+    lost = one(clone(template=True, restart=Restart.ALLOWED))
+    assert (lost.bucket, lost.ops) == (Bucket.BLOCKED, ())
+
+
 def test_a_clone_waits_until_its_declared_source_is_a_template():
     golden = want(9000, template=True, restart=Restart.ALLOWED, config={})
     box = seen(9000, config={}, status=Power.STOPPED)

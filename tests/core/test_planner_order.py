@@ -64,6 +64,16 @@ def test_starting_waits_but_configuring_does_not():
     assert first(both).kind == "configure"
 
 
+def test_what_starts_last_waits_as_a_whole_and_what_starts_nothing_has_no_such_note():
+    both = want(101, name="web-1", after=("db-1",), config={**CONFIG, "cores": "4"})
+    waiting = web(db(status=Power.STOPPED), seen(101, name="web-1", status=Power.STOPPED), desired=both)
+    assert kinds(waiting) == ["configure", "start"]
+    assert (waiting.waits_for, waiting.notes) == (("db-1",), ("after db-1, which is stopped",))
+    running = web(db(status=Power.STOPPED), seen(101, name="web-1"), desired=both)
+    assert kinds(running) == ["configure"]
+    assert (running.waits_for, running.notes) == ((), ())
+
+
 def test_a_running_guest_does_not_wait():
     assert web(db(status=Power.STOPPED), seen(101, name="web-1")).waits_for == ()
 

@@ -96,7 +96,7 @@ def _missing(
         note = f"after {source_to_be.name}, which it is cloned from and which {lacks}"
         waiting = {**waiting, source_to_be.name: note}
     made = creation(want, observed, context, source_to_be)
-    blocked = made.impossible or obstacles.circumstances(want.vmid, want.name, made.nodes or (want.node,), context)
+    blocked = made.impossible or obstacles.circumstances(want.vmid, want.name, made.nodes, context)
     ops = () if made.op is None else (made.op, *_config_ops(want, want.node, made.follows))
     diff, notes = made.diff, made.notes
     if wanted_power(want) is Power.RUNNING:
@@ -131,7 +131,7 @@ def _existing(want: Desired, seen: Observed, context: Context, waiting: Mapping[
     )
     notes = (*config.notes, *part.notes)
     if not base.diff and not config.impossible:
-        unadopted = bool(foreign) and seen.marker is None and seen.lock not in obstacles.HALF_MADE
+        unadopted = seen.marker is None and seen.lock not in obstacles.HALF_MADE
         if foreign and not unadopted:
             return _block(base, obstacle, notes)
         return msgspec.structs.replace(
