@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gate.security_key import ALICES, BOBS, SITE
+from tests.gate.security_key import ALICES, BOBS, SITE, b64url
 from tests.gate.world import ssh_line
 from trueup.adapters.keyring_file import parse_keyring
 from trueup.adapters.signing_keys import read_public
@@ -40,6 +40,12 @@ def test_a_line_is_added_with_its_role_and_its_id_is_told(trueup: Trueup, tmp_pa
     assert [(one.public, one.comment) for one in alice.keys] == [(ALICES.line, "alice's key")]
     code, out, _ = trueup("keys", "list")
     assert [line.split()[2] for line in out.splitlines()] == ["webauthn-ed25519", "webauthn-ecdsa-p256", "ed25519"]
+
+
+def test_a_line_is_one_word_since_its_parts_may_look_like_options(trueup: Trueup, tmp_path: Path) -> None:
+    line = ALICES.line.replace(b64url(ALICES.credential), "-c" + b64url(ALICES.credential)[2:])
+    assert trueup("keys", "add", "alice", line, "--role", "operator")[0] == 0
+    assert line in (tmp_path / "keyring.yaml").read_text()
 
 
 def test_a_key_that_can_sign_on_no_page_is_told(trueup: Trueup, tmp_path: Path) -> None:

@@ -474,3 +474,13 @@ def test_a_veto_by_security_key(tmp_path):
         assert vetoed.state == "vetoed"
 
     run(tmp_path, story)
+
+
+def test_two_keys_may_have_one_name():
+    """A credential's id is its maker's choice: what counts is who verifies."""
+    same = BOBS.line.replace(b64url(BOBS.credential), b64url(ALICES.credential))
+    keyring = ring(same, ALICES.line)
+    assert [one.person for one in verify(ALICES.sign(BARE), keyring).valid] == ["p1"]
+    assert [one.person for one in verify(BOBS.sign(BARE, Browser(credential=ALICES.credential)), keyring).valid] == [
+        "p0"
+    ]

@@ -7,7 +7,7 @@ given.
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from securesystemslib.exceptions import UnverifiedSignatureError
@@ -37,6 +37,7 @@ class DsseVerifier:
     def verify(self, envelope: Envelope, keyring: Keyring) -> Checked:
         """Check every signature against the keyring; junk beside good ones is reported and hurts nobody."""
         known = _by_id(keyring)
+        browsers = _by_credential(keyring)
         encoded = pae(envelope.payload_type, envelope.payload)
         valid: dict[str, Approval] = {}
         problems: list[tuple[Refusal, str]] = []
@@ -47,7 +48,7 @@ class DsseVerifier:
                 case Form.SSHSIG:
                     found = _sshsig(signature, envelope.payload, known)
                 case Form.WEBAUTHN:
-                    found = _webauthn(signature, envelope, keyring, self._party)
+                    found = _webauthn(signature, envelope, browsers, self._party)
             if isinstance(found, tuple):
                 person, key = found
                 valid.setdefault(key.key_id, _approval(person, key, signature))
@@ -66,6 +67,7 @@ class _Problem:
 
 
 _Known = Mapping[str, tuple[Person, PublicKey]]
+_ByCredential = Mapping[bytes, Sequence[tuple[Person, PublicKey]]]
 _BAD: Final = "it is not a signature of this key over this statement"
 
 
@@ -141,28 +143,32 @@ def _sshsig(signature: Signature, payload: bytes, known: _Known) -> tuple[Person
 
 
 def _webauthn(
-    signature: Signature, envelope: Envelope, keyring: Keyring, party: RelyingParty
+    signature: Signature, envelope: Envelope, known: _ByCredential, party: RelyingParty
 ) -> tuple[Person, PublicKey] | _Problem:
     """By the security key that the signature names, if somebody of the keyring has it."""
     try:
         made = gate_webauthn.parse_signature(signature.raw)
     except GateRefused as error:
         return _Problem(Refusal.SIGNATURE, error.what)
-    mine = [
-        (person, key)
-        for person in keyring.people
-        for key in person.keys
-        if gate_webauthn.credential_of(key.public) == made.credential
-    ]
-    if not mine:
-        return _Problem(Refusal.UNKNOWN_KEY, "nobody of the keyring has this security key")
     text = ""
-    for person, key in mine:
+    for person, key in known.get(made.credential, ()):
         found, _ = webauthn.parse_line(key.public)
         text = webauthn.check(found, made, envelope.payload_type, envelope.payload, party)
         if not text:
             return person, key
+    if not text:
+        return _Problem(Refusal.UNKNOWN_KEY, "nobody of the keyring has this security key")
     return _Problem(Refusal.SIGNATURE, text)
+
+
+def _by_credential(keyring: Keyring) -> _ByCredential:
+    """Security keys by the id that browsers give them; ids are a maker's choice, and two keys may have one."""
+    known: dict[bytes, list[tuple[Person, PublicKey]]] = {}
+    for person in keyring.people:
+        for key in person.keys:
+            if key.algorithm.startswith(gate_webauthn.ALGORITHM):
+                known.setdefault(gate_webauthn.credential_of(key.public), []).append((person, key))
+    return known
 
 
 def _by_id(keyring: Keyring) -> dict[str, tuple[Person, PublicKey]]:

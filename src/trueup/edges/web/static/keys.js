@@ -66,7 +66,7 @@
       attestationObject: pack(made.response.attestationObject),
     });
     form.querySelector("[data-made=id]").textContent = said.key_id;
-    form.querySelector("[data-made=command]").textContent = `trueup keys add ${who} ${said.line}`;
+    form.querySelector("[data-made=command]").textContent = `trueup keys add ${who} "${said.line}"`;
     form.querySelector(".made").hidden = false;
     tell(form, "The key is made. It does not count yet: its line has to be added to the keyring.", "good");
   };
