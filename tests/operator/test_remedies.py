@@ -43,7 +43,8 @@ def test_every_command_that_is_named_is_there_with_its_options(text: str) -> Non
     assert command is not None, words[0]
     rest = words[1:]
     if isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        command = command.commands[rest[0]]
+        command = command.get_command(click.Context(command), rest[0])
+        assert command is not None, text
     options = {option for param in command.params for option in param.opts} | {"--help"}
     assert {word for word in rest if word.startswith("--")} <= options
 
