@@ -50,6 +50,15 @@ def test_half_a_guest_is_blocked_even_if_it_looks_as_wanted():
     assert "its creation is at work" in guest.blocked_by
 
 
+@pytest.mark.parametrize("lock", ["create", "clone", "restore", "import", "destroyed"])
+def test_what_is_left_of_a_guest_that_is_half_there_may_be_destroyed(lock):
+    assert "then `qm destroy 101`, since only half" in one(want(config=CHANGED), seen(lock=lock)).blocked_by
+
+
+def test_a_guest_that_the_journal_knows_by_its_uid_is_ours():
+    assert kinds(one(want(config=CHANGED), seen(), adopted={101: "uid-101"})) == ["configure"]
+
+
 def test_while_an_operation_is_open_that_is_said_before_whose_the_guest_is():
     closed = {"closed": {101: "clone 0192 is in flight"}}
     assert one(want(config=CHANGED), seen(marker=None), **closed).blocked_by == "clone 0192 is in flight"

@@ -71,6 +71,10 @@ def test_the_node_that_it_goes_to_has_to_be_there(more, why):
         ({"serial0": "/dev/ttyS0"}, "serial0 is a device of pve2"),
         ({"scsi1": "/dev/sdb"}, "scsi1 is a device or file of pve2"),
         ({"ide2": "cdrom,media=cdrom"}, "ide2 is the CD-ROM drive of pve2"),
+        ({"parallel0": "/dev/parport0"}, "parallel0 is a device of pve2"),
+        ({"ivshmem": "size=32"}, "ivshmem is a device of pve2"),
+        ({"virtiofs0": "share"}, "virtiofs0 is a device of pve2"),
+        ({"usb0": "host=1:2,,"}, "usb0 is a device of pve2"),
     ],
 )
 def test_what_ties_a_vm_to_its_node_is_named(config, why):
@@ -78,10 +82,38 @@ def test_what_ties_a_vm_to_its_node_is_named(config, why):
 
 
 @pytest.mark.parametrize(
-    "config", [{"hostpci0": "mapping=gpu"}, {"usb0": "spice"}, {"serial0": "socket"}, {"ide2": "none,media=cdrom"}]
+    "config",
+    [
+        *({"hostpci0": "mapping=gpu"}, {"usb0": "spice"}, {"serial0": "socket"}, {"ide2": "none,media=cdrom"}),
+        *({"args": "/no/disk"}, {"boot": "cdrom"}),
+    ],
 )
 def test_what_every_node_has_is_no_tie(config):
     assert kinds(one(want(**FREE), seen(config={**SEEN, **config}, **THERE))) == ["migrate"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"ide2": "iso:iso/debian.iso,media=cdrom"},
+        {"unused0": "local:101/vm-101-disk-9.raw"},
+        {"hookscript": "local:snippets/hook.pl"},
+    ],
+)
+def test_media_and_what_is_no_disk_in_use_do_not_count_as_local_disks(config):
+    moved = one(want(**FREE), seen(config={**SEEN, **config}, **THERE), shared=frozenset({"local-lvm"}))
+    assert moved.ops[0].params == {"target": "pve1", "online": "1"}
+
+
+def test_a_container_at_rest_is_moved_without_a_restart():
+    box = seen(type=LXC, config={"rootfs": "a:subvol-101-disk-0"}, status=Power.STOPPED, **THERE)
+    assert one(want(type=LXC, config={}, **FREE), box).ops[0].params == {"target": "pve1"}
+
+
+@pytest.mark.parametrize("config", [{"unused0": "/srv/data"}, {"hookscript": "/srv/hook.pl"}])
+def test_what_a_container_does_not_use_is_no_tie(config):
+    box = seen(type=LXC, config={"rootfs": "a:subvol-101-disk-0", **config}, **THERE)
+    assert kinds(one(want(type=LXC, config={}, **FREE), box)) == ["migrate"]
 
 
 def test_a_containers_bind_mount_ties_it_unless_every_node_has_it():
@@ -108,6 +140,8 @@ def test_a_guest_is_put_into_its_pool():
     assert diffs(guest) == {"pool": ("old", "dev")}
     assert one(want(pool="dev"), seen(pool="dev")).bucket is Bucket.UNCHANGED
     assert one(want(), seen(pool="old")).bucket is Bucket.UNCHANGED
+    assert guest.diff[0].why == "it is in another pool"
+    assert one(want(pool="dev"), seen()).diff[0].why == "it is in no pool"
 
 
 def test_only_the_first_operation_is_ever_sent():

@@ -124,6 +124,12 @@ def test_a_reboot_waits_for_its_window():
     assert kinds(inside) == ["reboot"]
 
 
+def test_a_reboot_waits_while_ha_is_at_work():
+    guest = one(want(restart=Restart.ALLOWED), seen(pending=("memory",), ha="migrate"))
+    assert guest.notes == ("memory waits for a restart; HA is at work on it (state migrate)",)
+    assert guest.ops == ()
+
+
 @pytest.mark.parametrize(
     ("desired", "observed"),
     [
