@@ -43,8 +43,9 @@ def calls(sent: Sequence[tuple[float, str]]) -> list[str]:
     return [call.rpartition("/")[2] for _, call in sent]
 
 
-def test_a_leader_that_slept_between_its_record_and_its_request_sends_nothing(host: Host) -> None:
-    run = checked(compete(two(halted("POST /nodes/pve1/qemu before")), host))
+@pytest.mark.parametrize("seconds", [27.0, LONG_S], ids=["longer than its lease", "longer than any request waits"])
+def test_a_leader_that_slept_between_its_record_and_its_request_sends_nothing(host: Host, seconds: float) -> None:
+    run = checked(compete(two(halted("POST /nodes/pve1/qemu before", seconds)), host))
     slept, successor = run.lives[:2]
     assert slept.mortality.halted
     assert not slept.mortality.sent, "it woke after another had taken over"
