@@ -51,6 +51,7 @@ def test_what_is_from_before_a_pruning_or_an_acknowledgement_is_not_missed(
     unknown = {EARLY: Vmid(100), LATE: Vmid(101)}
     assert set(rolled_back.missing(unknown, since)) == ({EARLY, LATE} if since <= EARLY_MS else {LATE})
     assert set(rolled_back.missing(unknown, LATE_MS + 1)) == set()
+    assert rolled_back.missing({OpId("no time"): Vmid(100)}, 1) == {}
 
 
 def test_later_tokens_are_those_of_our_prefix_with_a_number() -> None:
@@ -61,4 +62,6 @@ def test_later_tokens_are_those_of_our_prefix_with_a_number() -> None:
 def test_what_is_said() -> None:
     text = rolled_back.doubt_of_markers({OpId(str(n)): Vmid(100 + n) for n in range(5)})
     assert "100, 101, 102 and 2 more carry our marker" in text
+    three = rolled_back.doubt_of_markers({OpId(str(n)): Vmid(100 + n) for n in range(3)})
+    assert ": 100, 101, 102 carry our marker" in three
     assert "101 carries our marker" in rolled_back.doubt_of_markers({EARLY: Vmid(101)})
