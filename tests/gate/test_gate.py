@@ -49,7 +49,7 @@ def test_two_people_and_it_is_accepted_in_one_append(tmp_path):
         assert view.state is OpState.ACCEPTED
         intent = view.intent
         assert (intent.kind, intent.vmid, intent.one_shot, intent.token) == ("destroy", VM, True, TOKEN)
-        assert dict(intent.params) == {"purge": "1"}
+        assert (dict(intent.params), dict(intent.labels)) == ({"purge": "1"}, {"tier": "web"})
         assert (intent.identity, intent.digest) == (scene.world.observed().identity, "a" * 40)
         asked = await scene.request(answer.request)
         assert {one.person for one in asked.approvals} == {"alice", "bob"}
@@ -387,15 +387,18 @@ class Tampered:
     def __init__(self, journal, **changes) -> None:
         self._journal = journal
         self._changes = changes
+        self.changed = 0
 
     def __getattr__(self, name):
         return getattr(self._journal, name)
 
-    async def request(self, request_id):
-        return replace(await self._journal.request(request_id), **self._changes)
+    async def moment(self, lookup):
+        found = await self._journal.moment(lookup)
+        return replace(found, requests=self._changed(found.requests), of_nonce=self._changed(found.of_nonce))
 
-    async def request_of_nonce(self, nonce):
-        return replace(await self._journal.request_of_nonce(nonce), **self._changes)
+    def _changed(self, views):
+        self.changed += len(views)
+        return {name: replace(view, **self._changes) for name, view in views.items()}
 
 
 def test_what_was_tampered_with_in_the_journal_does_not_count(tmp_path):
@@ -404,6 +407,7 @@ def test_what_was_tampered_with_in_the_journal_does_not_count(tmp_path):
         payload = (await scene.request(op)).payload
         scene.deck = replace_deck(scene, Tampered(scene.journal, payload=payload[:-8] + "AAAAAAA="))
         assert isinstance(await scene.new_gate().may_run(op, scene.world.observed()), Stop)
+        assert scene.deck.journal.changed
 
     play(tmp_path, story)
 
@@ -418,6 +422,7 @@ def test_an_approval_that_somebody_wrote_into_the_journal_does_not_count(tmp_pat
         answer = await scene.new_gate().submit(signed(document, "alice"), "http")
         assert (answer.outcome, answer.state) == (Outcome.REPETITION, "pending")
         assert await scene.events(Accepted) == []
+        assert scene.deck.journal.changed
 
     play(tmp_path, story)
 

@@ -54,21 +54,32 @@ def nobody_is_missing() -> AbstractContextManager[Any]:
     return patch.object(gate_rules, "rule_on", lambda *asked: msgspec.structs.replace(rule_on(*asked), missing=""))
 
 
-async def _unknown(_self: Any, _nonce: str) -> None:
-    return None
+def _told(change: Callable[[Any, Any], Any]) -> AbstractContextManager[Any]:
+    """The gate is told something else of the requests that used a nonce."""
+    moment = SqliteJournal.moment
+
+    async def changed(self: Any, lookup: Any) -> Any:
+        found = await moment(self, lookup)
+        return msgspec.structs.replace(found, of_nonce=change(self, found.of_nonce))
+
+    return patch.object(SqliteJournal, "moment", changed, create=True)
+
+
+def _none(_journal: Any, _found: Any) -> dict[str, Any]:
+    return {}
 
 
 def nonces_do_not_matter() -> AbstractContextManager[Any]:
     """Neither the gate nor the journal looks at nonces."""
     return _both(
-        patch.object(SqliteJournal, "request_of_nonce", _unknown, create=True),
+        _told(_none),
         patch.object(journal_admission._Trial, "user", lambda _self, _nonce: None),
     )
 
 
 def a_redelivery_is_new() -> AbstractContextManager[Any]:
     """The gate takes what it knows for a new request; only the journal still knows its nonce."""
-    return patch.object(SqliteJournal, "request_of_nonce", _unknown, create=True)
+    return _told(_none)
 
 
 def other_bytes_are_the_same_request() -> AbstractContextManager[Any]:
@@ -103,21 +114,20 @@ def the_clock_is_believed() -> AbstractContextManager[Any]:
 @contextmanager
 def pending_requests_are_kept_in_memory() -> Iterator[None]:
     """The next agent does not know who has signed already."""
-    append, find = SqliteJournal.append, SqliteJournal.request_of_nonce
+    append = SqliteJournal.append
 
     async def remembered(self: Any, epoch: Any, drafts: Any) -> Any:
         mine: set[str] = self.__dict__.setdefault("mine", set())
         mine |= {draft.event.request.nonce for draft in drafts if isinstance(draft.event, Requested)}
         return await append(self, epoch, drafts)
 
-    async def known(self: Any, nonce: str) -> Any:
-        view = await find(self, nonce)
-        forgotten = view is not None and view.state is RequestState.PENDING
-        return None if forgotten and nonce not in self.__dict__.get("mine", set()) else view
+    def known(journal: Any, found: Any) -> dict[str, Any]:
+        mine = journal.__dict__.get("mine", set())
+        return {nonce: view for nonce, view in found.items() if view.state is not RequestState.PENDING or nonce in mine}
 
     with (
         patch.object(SqliteJournal, "append", remembered),
-        patch.object(SqliteJournal, "request_of_nonce", known, create=True),
+        _told(known),
     ):
         yield
 

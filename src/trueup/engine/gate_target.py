@@ -32,9 +32,8 @@ async def look(pve: Pve, journal: JournalReader, request: Request) -> Sighting:
 
 
 async def _guest(pve: Pve, vmid: Vmid) -> Observed | None:
-    observer = Observer(pve)
-    row = (await observer.rows()).get(vmid)
-    return None if row is None else await observer.one(row)
+    row = next((row for row in await pve.resources() if row.vmid == vmid), None)
+    return None if row is None else await Observer(pve).one(row)
 
 
 async def _container(pve: Pve, journal: JournalReader, request: Request, guest: Observed) -> Sighting:

@@ -416,6 +416,9 @@ RSA_BITS_MAX: Final = 16_384
 NONCES_MAX: Final = 100_000
 """Requests that are remembered for their nonce. Beyond it the gate refuses: to forget one is to allow a replay."""
 
+GATE_BATCH_MAX: Final = 64
+"""Requests that are judged together; each is at most two records and one for each signature."""
+
 DENIALS_RECORDED: Final = 30
 """Refusals that are recorded one by one in each `DENIALS_PER_S`; the rest of them is counted, so that no flood of
 forged requests fills the journal."""
