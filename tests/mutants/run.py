@@ -239,7 +239,10 @@ class _Run:
             self._cold_jobs(jobs)
 
     def _cold_jobs(self, jobs: Sequence["_Cold"]) -> None:
-        for job, said in in_children(jobs, self._cold_work, self._workers, lambda job: job.choice.cpu_s):
+        tried = in_children(jobs, self._cold_work, self._workers, lambda job: job.choice.cpu_s)
+        for number, (job, said) in enumerate(tried, start=1):
+            if number % 100 == 0:
+                self._tell(f"  {number} of {len(jobs)}")
             _broken(said.code, said.test, job.module.name)
             if said.code:
                 job.module.noticed[job.number] = said.test or f"ended with {said.code}"
