@@ -16,7 +16,10 @@ from trueup.model.gate_answers import GateRefused
 
 _TYPE_NAMES = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
 _INT_DIGITS_MAX = 18
-_QUOTE, _BACKSLASH = ord('"'), ord("\\")
+# A whole string, up to its end or that of the input, or one bracket. There is one way only to match, so nothing is tried
+# twice.
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
+_OPENING, _CLOSING = frozenset({b"{", b"["}), frozenset({b"}", b"]"})
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -59,22 +62,13 @@ def _read(content: bytes) -> dict[str, object]:
 
 def _check_depth(content: bytes) -> None:
     """Brackets inside strings do not count; a broken string only makes the parser complain. One look at each byte."""
-    depth, inside, escaped = 0, False, False
-    for byte in content:
-        if inside:
-            if escaped:
-                escaped = False
-            elif byte == _BACKSLASH:
-                escaped = True
-            elif byte == _QUOTE:
-                inside = False
-        elif byte == _QUOTE:
-            inside = True
-        elif byte in b"{[":
+    depth = 0
+    for token in _STRING_OR_BRACKET.findall(content):
+        if token in _OPENING:
             depth += 1
             if depth > limits.REQUEST_DEPTH_MAX:
                 raise NotStrict(what=f"it is nested deeper than {limits.REQUEST_DEPTH_MAX} levels")
-        elif byte in b"}]":
+        elif token in _CLOSING:
             depth -= 1
 
 
