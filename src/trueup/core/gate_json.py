@@ -16,8 +16,8 @@ from trueup.model.gate_answers import GateRefused
 
 _TYPE_NAMES = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
 _INT_DIGITS_MAX = 18
-# A whole string, up to its end or that of the input, or one bracket. There is one way only to match, so nothing is tried
-# twice.
+# A whole string, up to its end or that of the input, or one bracket. It can match in one way only, so it never tries
+# again.
 _STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _OPENING, _CLOSING = frozenset({b"{", b"["}), frozenset({b"}", b"]"})
 _LONE = re.compile("[\ud800-\udfff]")
