@@ -37,13 +37,21 @@ class Outcome:
     mutations: int = 0
     doubled: str = "0"
     epochs: int = 0
+    one_writer: bool = False
+    """Epochs only grow along the chain: whoever lost its lead wrote nothing after its successor's first record."""
     records: int = 0
     chain: str = ""
     converged: bool = False
 
     @property
     def good(self) -> bool:
-        return self.doubled == "0" and self.chain == "ok" and self.converged and bool(self.take_overs_s)
+        return (
+            self.doubled == "0"
+            and self.chain == "ok"
+            and self.one_writer
+            and self.converged
+            and bool(self.take_overs_s)
+        )
 
     def table(self) -> str:
         times = sorted(self.take_overs_s) or [0.0]
@@ -58,6 +66,7 @@ class Outcome:
             ("mutations", str(self.mutations)),
             ("doubled", self.doubled),
             ("epochs", str(self.epochs)),
+            ("one epoch writes at a time", "yes" if self.one_writer else "NO"),
             ("records", str(self.records)),
             ("chain", self.chain),
             ("converged", "yes" if self.converged else "NO"),
@@ -132,7 +141,9 @@ def _count(group: Group, outcome: Outcome) -> None:
     found = group.verification()
     outcome.chain = "ok" if found.ok else found.what
     outcome.records = found.records
-    _, _, outcome.epochs = group.read()
+    _, records, outcome.epochs = group.read()
+    written = [record.epoch for record in records]
+    outcome.one_writer = written == sorted(written) and len(set(written)) == outcome.epochs
     outcome.mutations = len(group.sim.mutations())
     try:
         evidence.account(group.sim, group)  # type: ignore[arg-type]
