@@ -5,7 +5,6 @@ from http import HTTPStatus
 from typing import Final
 
 import msgspec
-from prometheus_client import Metric
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -275,9 +274,9 @@ async def _until_closed(news: News, first: bytes) -> AsyncGenerator[bytes]:
         await reading.aclose()
 
 
-def exposed(families: Iterable[Metric]) -> Response:
+def exposed(body: bytes) -> Response:
     """Metrics as Prometheus reads them."""
-    return Response(metrics.exposition(families), headers={"content-type": _METRICS_TYPE})
+    return Response(body, headers={"content-type": _METRICS_TYPE})
 
 
 def _metrics(site: Site) -> Handler:
@@ -285,7 +284,7 @@ def _metrics(site: Site) -> Handler:
 
     async def answer(_request: Request) -> Response:
         own = await site.metrics.read(site.journal, site.board, site.news, site.clock.now_ms)
-        return exposed([*process.collect(), *own])
+        return exposed(metrics.exposition([*process.collect(), *own]))
 
     return answer
 
