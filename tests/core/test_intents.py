@@ -366,3 +366,9 @@ def test_an_accepted_request_made_anew_names_the_guest_as_it_is_called_now(now: 
     accepted = prepare(planned(Kind.STOP, QEMU), seen(QEMU), STAMP).intent
     made = again(accepted, seen(QEMU, name=now, node=NodeName("pve2")), STAMP).intent
     assert (made.name, made.node, made.one_shot) == (name, "pve2", True)
+
+
+def test_an_accepted_request_made_anew_keeps_what_was_signed_and_renews_text_and_digest():
+    accepted = prepare(planned(Kind.SHUTDOWN, QEMU, params={"timeout": "60"}), seen(QEMU), STAMP).intent
+    with_old = msgspec.structs.replace(accepted, params={**accepted.params, "description": "old", "digest": "old"})
+    assert again(with_old, seen(QEMU), STAMP).params == {"timeout": "60"}

@@ -124,6 +124,7 @@ def test_locks_are_explained_with_how_to_look_and_how_to_unlock(lock):
     assert guest.blocked_by.startswith(f"locked by PVE ({lock}): ")
     assert "`pvenode task list --vmid 101` on pve1" in guest.blocked_by
     assert "`qm unlock 101` as root there" in guest.blocked_by
+    assert ("): something is at work, or was cut off" in guest.blocked_by) == (lock == "something-new")
     assert one(want(), seen(lock=lock)).bucket is Bucket.UNCHANGED
 
 

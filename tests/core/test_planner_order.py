@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.core.planning import CONFIG, all_of, clone, first, kinds, seen, want
 from trueup.core.planner import check_order, next_op, runnable
 from trueup.model.errors import BadInput
-from trueup.model.guests import Power
+from trueup.model.guests import Archive, Power
 from trueup.model.plan import Bucket
 
 DB = want(110, name="db-1")
@@ -72,6 +72,13 @@ def test_what_starts_last_waits_as_a_whole_and_what_starts_nothing_has_no_such_n
     running = web(db(status=Power.STOPPED), seen(101, name="web-1"), desired=both)
     assert kinds(running) == ["configure"]
     assert (running.waits_for, running.notes) == ((), ())
+
+
+def test_a_restored_guest_waits_like_a_new_one():
+    source = Archive(volume="nas:backup/vzdump-qemu-7-2026_01_01-00_00_00.vma.zst")
+    waiting = web(desired=want(101, name="web-1", after=("db-1",), source=source))
+    assert kinds(waiting)[0] == "restore-new"
+    assert next_op(waiting) is None
 
 
 def test_a_running_guest_does_not_wait():

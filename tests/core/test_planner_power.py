@@ -47,7 +47,8 @@ def test_a_running_guest_is_shut_down_where_that_is_allowed():
 
 
 def test_it_is_stopped_hard_only_after_a_shutdown_failed():
-    assert kinds(one(stop(restart=Restart.ALLOWED), seen(), shutdown_failed=frozenset({101}))) == ["stop"]
+    guest = one(stop(restart=Restart.ALLOWED), seen(), shutdown_failed=frozenset({101}))
+    assert (guest.bucket, kinds(guest)) == (Bucket.POWER, ["stop"])
     assert kinds(one(stop(), seen(), shutdown_failed=frozenset({101}))) == []
 
 
@@ -83,7 +84,13 @@ def test_ha_is_told_through_pves_own_calls(state):
     assert kinds(one(stop(restart=Restart.ALLOWED), seen(ha=state))) == ["shutdown"]
 
 
-@pytest.mark.parametrize("state", ["queued", "request_stop", "migrate", "relocate", "fence", "recovery", "freeze"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        *("queued", "request_start", "request_start_balance", "request_stop"),
+        *("migrate", "relocate", "fence", "recovery", "freeze"),
+    ],
+)
 def test_while_ha_is_at_work_nothing_is_asked_of_it(state):
     guest = one(want(), seen(status=Power.STOPPED, ha=state))
     assert (guest.bucket, guest.blocked_by) == (Bucket.BLOCKED, f"HA is at work on it (state {state})")

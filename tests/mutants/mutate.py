@@ -102,7 +102,9 @@ def _places(tree: ast.Module) -> Iterator[tuple[str, int, ast.expr]]:
 
 
 def _is_text(node: ast.AST) -> bool:
-    """Docstrings, and what is said to people: `why="..."`, `remedy="..."` and the like."""
+    """Docstrings, what is said to people (`why="..."`, `remedy="..."` and the like), and names for linters only."""
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__":
+        return True
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
     if isinstance(node, ast.keyword) and node.arg in {"why", "what", "remedy", "settles_by", "where"}:
