@@ -139,8 +139,7 @@ def guests(name: str) -> str:
     """Its guests have its name, so that one in a wrong world shows."""
     return "---\n".join(
         (
-            f"kind: VirtualMachine\nname: {name}-web\nvmid: 101\nnode: pve1\nsource: {{clone: 9000, full: false}}\n"
-            "power: stopped\n",
+            f"kind: VirtualMachine\nname: {name}-web\nvmid: 101\nnode: pve1\nsource: {{clone: 9000}}\npower: stopped\n",
             f"kind: VirtualMachine\nname: {name}-db\nvmid: 102\nnode: pve1\nconfig: {{cores: 2}}\npower: stopped\n",
         )
     )
