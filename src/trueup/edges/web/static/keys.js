@@ -22,6 +22,7 @@
   const send = async (url, csrf, document) => {
     const headers = { "content-type": "application/json", "x-csrf-token": csrf };
     const answer = await fetch(url, { method: "POST", headers, body: JSON.stringify(document) });
+    if (answer.status === 401) throw new Error("Your login is over: log in again, and nothing is lost.");
     const said = await answer.json();
     if (!answer.ok) throw new Error(said.detail ? `${said.detail}.` : `${said.title} (${answer.status}).`);
     return said;
@@ -32,7 +33,8 @@
     const chosen = form.elements.signer.selectedOptions[0];
     const challenge = await crypto.subtle.digest("SHA-256", encoded(type, unpack(payload)));
     const allowCredentials = chosen.value.split(" ").map((id) => ({ type: "public-key", id: unpack(id) }));
-    const publicKey = { challenge, rpId: site, allowCredentials, userVerification: "required", timeout: 120000 };
+    const asked = { challenge, rpId: site, allowCredentials, userVerification: "required", timeout: 120000 };
+    const publicKey = { ...asked, hints: ["security-key"] };
     const found = await navigator.credentials.get({ publicKey });
     const made = {
       id: pack(found.rawId),
@@ -57,6 +59,7 @@
       pubKeyCredParams: algorithms.split(" ").map((alg) => ({ type: "public-key", alg: Number(alg) })),
       authenticatorSelection: { userVerification: "required", residentKey: "discouraged" },
       attestation: "none",
+      hints: ["security-key"], // not a passkey that is copied to other devices: the gate counts none
       timeout: 120000,
     };
     const made = await navigator.credentials.create({ publicKey });
