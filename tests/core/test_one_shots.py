@@ -205,6 +205,24 @@ def test_our_new_marker_and_a_new_generation_leave_a_vm_what_it_is():
     assert not incarnation.still(ours, seen(LXC))
 
 
+def test_a_vm_whose_uuid_was_not_known_is_known_by_our_marker():
+    before = Identity(marker_uid="uid-101")
+    asked = signed(Kind.DISK_REMOVE, identity=before)
+    assert incarnation.still(asked, seen())
+    assert not incarnation.still(asked, seen(marker=None))
+
+
+def test_an_operation_that_wrote_no_marker_knows_a_container_by_all_that_it_has():
+    asked = signed(Kind.STOP, LXC, marker=None)
+    assert incarnation.still(asked, seen(LXC))
+    assert not incarnation.still(asked, seen(LXC, identity=Identity(rootfs="another")))
+
+
+def test_a_request_that_says_nothing_of_its_guest_is_told_so():
+    for asked in (signed(Kind.STOP, identity=None), signed(Kind.STOP, digest=Digest(""))):
+        assert incarnation.as_signed(asked, seen()) == "the request does not say which guest it means"
+
+
 def test_a_container_is_known_by_our_marker_or_by_all_that_it_has():
     ours = signed(Kind.DESTROY, LXC, marker=mark())
     assert incarnation.still(ours, seen(LXC, identity=Identity(rootfs="another")))

@@ -93,3 +93,23 @@ def test_what_the_lists_hint_at_is_read(monkeypatch: pytest.MonkeyPatch, values:
 
 def test_the_unknown_are_read() -> None:
     assert reread.due({}, {Vmid(100): row(100)}, 0.0, 0.0, BOUND_S) == {Vmid(100)}
+
+
+def test_who_would_be_older_than_the_bound_by_the_next_pass_is_read_and_who_is_as_old_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "REREAD_LEAST", 1)
+    rows = {Vmid(n): row(n) for n in range(100, 110)}
+    known = {vmid: Remembered(row=one, at=100.0) for vmid, one in rows.items()}
+    assert len(reread.due(known, rows, 699.5, 0.5, BOUND_S)) == 1
+    assert reread.due(known, rows, 699.75, 0.5, BOUND_S) == set(rows)
+
+
+def test_an_uptime_may_be_behind_as_far_as_the_lists_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REREAD_LEAST", 0)
+    rows = {Vmid(n): row(n) for n in (100, 101)}
+    known = {Vmid(100): remembered(100, 0.0), Vmid(101): remembered(101, 50.0, uptime_s=100)}
+    behind = replace(rows[Vmid(101)], uptime_s=150 - int(limits.LISTS_LAG_S))
+    assert Vmid(101) not in reread.due(known, rows | {Vmid(101): behind}, 100.0, 0.1, BOUND_S)
+    more = replace(behind, uptime_s=behind.uptime_s - 1)
+    assert Vmid(101) in reread.due(known, rows | {Vmid(101): more}, 100.0, 0.1, BOUND_S)

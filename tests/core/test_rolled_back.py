@@ -30,7 +30,10 @@ def test_an_id_tells_its_time() -> None:
 
 def test_only_our_own_markers_count() -> None:
     guests = [seen(100), seen(101, of="others"), seen(102, made_for=103), seen(104, op="o"), seen(105, op=EARLY)]
-    assert rolled_back.writers(guests, "ours") == {LATE: 100, EARLY: 105}
+    unmarked = Observed(
+        type=GuestType.QEMU, vmid=Vmid(106), node=NodeName("n"), name="g", status=Power.STOPPED, marker=None
+    )
+    assert rolled_back.writers([*guests, unmarked], "ours") == {LATE: 100, EARLY: 105}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,7 @@ def test_what_is_from_before_a_pruning_or_an_acknowledgement_is_not_missed(
 
 
 def test_later_tokens_are_those_of_our_prefix_with_a_number() -> None:
-    names = ["a@pve!x-3", "a@pve!x-12", "a@pve!x-4", "a@pve!x-5b", "a@pve!xy-9", "b@pve!x-9", "a@pve!x-"]
+    names = ["a@pve!x-3", "a@pve!x-12", "a@pve!x-4", "a@pve!x-5b", "a@pve!xy-9", "b@pve!x-9", "a@pve!x-", "9"]
     assert rolled_back.later_epochs(names, "a@pve!x-", Epoch(4)) == ("a@pve!x-4", "a@pve!x-12")
 
 

@@ -91,6 +91,8 @@ def _places(tree: ast.Module) -> Iterator[tuple[str, int, ast.expr]]:
             inside = function
             if isinstance(node, ast.FunctionDef) and name == "body":
                 inside = function or first_line(node)
+            if isinstance(node, ast.Call) and name == "args" and ast.unparse(node.func) == "cast":
+                value = value[1:]  # the first names a type  # noqa: PLW2901
             for child in value if isinstance(value, list) else [value]:
                 if not isinstance(child, ast.AST) or _is_text(child):
                     continue

@@ -8,7 +8,6 @@ rollback may have renewed the generation, and it is the same guest for all that.
 from msgspec.structs import replace
 
 from trueup.model.guests import Marker, Observed
-from trueup.model.ids import GuestType
 from trueup.model.ops import Intent
 
 
@@ -32,7 +31,7 @@ def still(intent: Intent, guest: Observed) -> bool:
         return True
     if guest.type is not intent.type:
         return False
-    if before.smbios1_uuid and guest.type is GuestType.QEMU:
+    if before.smbios1_uuid:
         return (guest.identity.smbios1_uuid, guest.identity.ctime) == (before.smbios1_uuid, before.ctime)
     if _wrote(intent.marker, guest):
         return True
