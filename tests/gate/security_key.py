@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -40,10 +40,8 @@ class Browser:
     challenge: bytes | None = None
     credential: bytes | None = None
     said: dict[str, object] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
     behind: bytes = b""
-
-    def with_(self, **more) -> "Browser":
-        return replace(self, **more)
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class SecurityKey:
             "crossOrigin": False,
             **browser.said,
         }
-        client_data = json.dumps(client).encode()
+        client_data = json.dumps({name: told for name, told in client.items() if name not in browser.silent}).encode()
         told = hashlib.sha256(browser.site.encode()).digest()
         told += bytes([browser.flags]) + browser.counter.to_bytes(4) + browser.behind
         return BrowserSignature(

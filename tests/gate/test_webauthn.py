@@ -86,6 +86,7 @@ def test_a_touched_key_signs_the_very_bytes(key):
     assert one.key_id == read_public(key.line).key_id
     assert verify(key.sign(BARE)).problems == ()
     assert verify(key.sign(BARE, Browser(origin="https://b.trueup.example"))).valid  # another agent's page
+    assert verify(key.sign(BARE, Browser(silent=("crossOrigin",)))).valid  # as older browsers do
     assert verify(key.sign(BARE, Browser(said={"new_field": {"of": ["a", 1]}}))).valid
 
 

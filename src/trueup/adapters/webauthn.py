@@ -85,9 +85,11 @@ def check(key: SecurityKey, signature: BrowserSignature, payload_type: str, payl
     wanted = gate_webauthn.challenge(payload_type, payload)
     try:
         said = gate_webauthn.parse_client_data(signature.client_data)
-        told = _key_data(signature.authenticator_data)
     except GateRefused as error:
         return error.what
+    told = _key_data(signature.authenticator_data)
+    if told is None:
+        return "what the security key says is damaged"
     objection = gate_webauthn.why_not(said, told, party, wanted)
     if objection:
         return objection
@@ -108,12 +110,12 @@ def _verifies(key: SecurityKey, signature: BrowserSignature) -> bool:
     return True
 
 
-def _key_data(content: bytes) -> KeyData:
-    """Raises GateRefused: damaged."""
+def _key_data(content: bytes) -> KeyData | None:
+    """What the key says; None: it cannot be read."""
     try:
         data = AuthenticatorData(content)
     except Exception:  # noqa: BLE001 - the library parses a stranger's CBOR; whatever it trips over, the answer is no
-        raise gate_webauthn.damaged() from None
+        return None
     return KeyData(
         rp_id_hash=data.rp_id_hash,
         present=data.is_user_present(),

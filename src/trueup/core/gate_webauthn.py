@@ -11,17 +11,14 @@ https://www.w3.org/TR/webauthn-3/#sctn-verifying-assertion
 """
 
 import base64
-import binascii
 import hashlib
 import json
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
 from trueup.core.gate_envelope import pae
 from trueup.core.gate_json import Fields, read_object
-from trueup.model.gate import Refusal
-from trueup.model.gate_answers import GateRefused
 from trueup.model.keyring import Keyring, RelyingParty
 
 ALGORITHM: Final = "webauthn-"
@@ -30,7 +27,6 @@ ALGORITHM: Final = "webauthn-"
 LINE: Final = "webauthn"
 """The first word of a security key's line in the keyring: `webauthn SITE CREDENTIAL KEY`."""
 
-_WORDS: Final = 4
 _GET: Final = "webauthn.get"
 _WHAT: Final = "the signature of a browser"
 _NAMES: Final = ("id", "authenticatorData", "clientDataJSON", "signature")
@@ -75,7 +71,7 @@ def challenge(payload_type: str, payload: bytes) -> bytes:
 def parse_signature(raw: bytes) -> BrowserSignature:
     """Take apart what stands in an envelope. Raises GateRefused: it is of another form."""
     fields = Fields(read_object(raw, _WHAT), _WHAT)
-    parts = {name: unpack(cast("str", fields.take(name, str))) for name in _NAMES}
+    parts = {name: unpack(str(fields.take(name, str))) for name in _NAMES}
     fields.done()
     if any(not part for part in parts.values()):
         raise fields.wrong("a part is empty, or not in base64url")
@@ -89,8 +85,13 @@ def parse_signature(raw: bytes) -> BrowserSignature:
 
 def render_signature(signature: BrowserSignature) -> bytes:
     """What `parse_signature` reads: one JSON object."""
-    parts = (signature.credential, signature.authenticator_data, signature.client_data, signature.signature)
-    return json.dumps({name: pack(part) for name, part in zip(_NAMES, parts, strict=True)}).encode()
+    parts = {
+        "id": signature.credential,
+        "authenticatorData": signature.authenticator_data,
+        "clientDataJSON": signature.client_data,
+        "signature": signature.signature,
+    }
+    return json.dumps({name: pack(part) for name, part in parts.items()}).encode()
 
 
 def parse_client_data(content: bytes) -> ClientData:
@@ -100,7 +101,7 @@ def parse_client_data(content: bytes) -> ClientData:
         GateRefused: MALFORMED.
     """
     fields = Fields(read_object(content, "what the browser says"), "what the browser says")
-    said = {name: cast("str", fields.take(name, str)) for name in ("type", "challenge", "origin")}
+    said = {name: str(fields.take(name, str)) for name in ("type", "challenge", "origin")}
     inside, above = fields.any_of("crossOrigin"), fields.any_of("topOrigin")
     return ClientData(**said, embedded=(inside is not None and inside is not False) or above is not None)
 
@@ -150,17 +151,12 @@ def credential_of(public: str) -> bytes:
 
 def _word(public: str, at: int) -> str:
     words = public.split(" ")
-    return words[at] if len(words) == _WORDS and words[0] == LINE else ""
+    return words[at] if words[0] == LINE else ""
 
 
 def digest(client_data: bytes) -> bytes:
     """The hash of what the browser said, which the security key signs behind its own data."""
     return hashlib.sha256(client_data).digest()
-
-
-def damaged() -> GateRefused:
-    """What the security key said cannot be read."""
-    return GateRefused(Refusal.MALFORMED, "what the security key says is damaged")
 
 
 def pack(content: bytes) -> str:
@@ -171,7 +167,7 @@ def pack(content: bytes) -> str:
 def unpack(text: str) -> bytes:
     """The bytes in such a text, b"" where it is none: there is one spelling for each."""
     try:
-        content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (ValueError, binascii.Error):
+        content = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
         return b""
     return content if pack(content) == text else b""
