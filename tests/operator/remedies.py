@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "trueup"
-COMPLAINTS = {"wrong": 2, "_wrong": 2, "tell": 3, "_tell": 3, "_fits": 2}
+COMPLAINTS = {"wrong": 2, "_wrong": 2, "tell": 3, "_tell": 3, "_fits": 2, "GateRefused": 3, "_refusal": 5}
 """Functions whose last argument is a remedy, if there are so many: with fewer, `tell` is the engine's news."""
 
 

@@ -11,9 +11,11 @@ import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.cli.stage import Simulator, Stage, guest, several
 from tests.cli.test_crashes import until
@@ -26,7 +28,7 @@ from tests.operator.test_host_remedies import CONTAINER
 from trueup import app
 from trueup.adapters.control_socket import Message, socket_path
 from trueup.adapters.sqlite import file, open_journal
-from trueup.edges import acts, incarnation
+from trueup.edges import acts, doctor, incarnation
 from trueup.edges.cli.output import warn
 from trueup.edges.cli.words import TO_DO_IN_FLIGHT
 from trueup.edges.demo.stage import open_stage
@@ -47,6 +49,10 @@ HAND_OVER = {
     "VirtualMachine": "hand it over: `qm disk move {} DISK --target-vmid {}`, then write its new name",
     "Container": "hand it over: `pct move-volume {} VOLUME --target-vmid {}`, then write its new name",
 }
+ADDRESS = "is the address right, and pveproxy up there?"
+NOT_PVE = "is this the address of a PVE API (https, port 8006)?"
+AUTHORITY = "ca_file must be the authority of this cluster (/etc/pve/pve-root-ca.pem on a node)"
+UPGRADE = "upgrade PVE, or try it with care"
 OLDER = "start `trueup agent` once: it brings the journal up to date"
 SENT = "wait for its end, or look with `trueup ops show {}`; `trueup pause` keeps new ones back"
 HANGS = "it hangs, asks a person, or is just ending: `trueup status` names it; end it, then try again"
@@ -55,6 +61,10 @@ VERSION = "use the same version as the agent"
 AFTERWARDS = "try again afterwards"
 SIM = "try `trueup sim`"
 FOLLOWED = {
+    ADDRESS,
+    NOT_PVE,
+    AUTHORITY,
+    UPGRADE,
     KEEPER,
     GIVES,
     NODES,
@@ -167,6 +177,60 @@ def test_no_file_for_a_secret(stage: Stage) -> None:
         lambda: run(stage, *SETUP),
         lambda text: stage.settings(("[cluster]\n", f'[cluster]\n{text.removeprefix("set ")} = "token.secret"\n')),
     )
+
+
+# --- addresses and certificates ---------------------------------------------------------------------------------------
+
+
+def test_an_address_where_nobody_is(stage: Stage) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nowhere = f"https://127.0.0.1:{free.getsockname()[1]}"
+    stage.settings((stage.sim.url, nowhere))
+    followed(ADDRESS, lambda: run(stage, "plan"), lambda _: stage.settings((nowhere, stage.sim.url)))
+
+
+def plan_says(stage: Stage, remedy: str) -> None:
+    said = stage.run("plan")
+    assert said.returncode == 1
+    assert f"({remedy})" in " ".join(said.stderr.split())
+
+
+class Silent(BaseHTTPRequestHandler):
+    """A web server that speaks no TLS."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_address_of_something_else(stage: Stage) -> None:
+    with HTTPServer(("127.0.0.1", 0), Silent) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        elsewhere = f"https://127.0.0.1:{other.server_port}"
+        stage.settings((stage.sim.url, elsewhere))
+        plan_says(stage, NOT_PVE)
+        other.shutdown()
+        thread.join()
+    stage.settings((elsewhere, stage.sim.url))
+    run(stage, "plan")
+
+
+def test_another_authority(stage: Stage) -> None:
+    trustme.CA().cert_pem.write_to_path(stage.folder / "other.pem")
+    stage.settings((stage.sim.ca_file, "other.pem"))
+    plan_says(stage, AUTHORITY)
+    stage.settings(("other.pem", stage.sim.ca_file))
+    run(stage, "plan")
+
+
+def test_an_old_version_of_pve() -> None:
+    """No other PVE is at hand: an upgraded node tells another version."""
+
+    def told(version: str) -> list[str]:
+        return [one.remedy for one in doctor._version("pve1", version)]
+
+    assert told("8.2.4") == [UPGRADE]
+    assert told("9.2.1") == []
 
 
 # --- disks ------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tests.operator import (
     test_gate_by_hand,
     test_http_by_hand,
     test_journal_by_hand,
+    test_refused_by_hand,
     test_rights_by_hand,
     test_to_do,
     test_written_gate,
@@ -51,13 +52,13 @@ FOLLOWED_THERE = {
         "test_keeper_setup.py::test_the_keeper_is_never_given_the_agents_rights",
     "`chronyc tracking` on {} and here says which one is wrong": "test_host_remedies.py::test_clocks",
     "bring nodes back; `pvecm status` on a node": "test_host_remedies.py::test_quorum",
+    "compare it with `openssl x509 -noout -fingerprint -sha256 -in /etc/pve/local/pve-ssl.pem` on the node (or "
+    "pveproxy-ssl.pem, if that is there) before you change it": "test_host_remedies.py::test_another_certificate",
     "chmod 600 {}": "test_host_remedies.py::test_a_journal_that_others_may_read",
 }  # fmt: skip
 """Followed literally in another test."""
 
 TOLD = {
-    "recovery finds out what became of it": "what trueup itself does next",
-    "the config is read again to see which keys were taken": "what trueup itself does next",
     "it is planned anew": "what trueup itself does next",
     "it is asked for anew": "what trueup itself does next",
     "another agent took over; this one must stop": "it stops by itself",
@@ -65,18 +66,13 @@ TOLD = {
     "the node does not answer": "says more of what is wrong",
     "the node does not answer in time": "says more of what is wrong",
     "this PVE does not have the call, or there is no PVE behind the address": "says more of what is wrong",
+    "send it again": "no sender is ever told so: a request that was taken is judged",
     "it was never written to": "says more of what is wrong",
     "Nothing.": "asks nothing",
     "The next pass plans the guest anew, later each time it fails.": "what trueup itself does next",
     "It is watched for a day, and if it shows up after all, an alarm says so.": "what trueup itself does next",
     "Do not give this vmid to another guest until this is settled.": "says what not to do",
-    "does this node exist?": "asks what the reader has to find out; PVE's own words stand before it",
-    "is this the address of a PVE API (https, port 8006)?": "asks what the reader has to find out",
-    "is the node up, and pvedaemon on it?": "asks what the reader has to find out, on another machine",
-    "is pve-cluster up on the node that was asked?": "asks what the reader has to find out, on another machine",
     "see securesystemslib's documentation of this signer, and install what it needs": "hardware or a cloud's account",
-    "upgrade PVE, or try it with care": "no other PVE is at hand",
-    "look at the disk and the kernel's log, then restart": "a disk that fails; what then works is in tests/journal",
 }
 """Ask nothing of the reader, or what no test can do: each with its reason."""
 
@@ -96,6 +92,7 @@ LISTS = [
         test_journal_by_hand,
         test_commands_by_hand,
         test_http_by_hand,
+        test_refused_by_hand,
     )
 ]
 """Followed in tables of other modules; what two of them have in common is followed in two ways."""

@@ -18,7 +18,8 @@ PUT_BACK = "find out what did it, put the journal back, then restart"
 SPACE = "free space on {}, then restart"
 LOCAL = "keep the journal on a local disk"
 OTHER = "end the other trueup that writes this file, as `trueup status` names it, then start this one again"
-FOLLOWED = {PUT_BACK, SPACE, LOCAL, OTHER}
+DISK = "look at the disk and the kernel's log, then restart"
+FOLLOWED = {PUT_BACK, SPACE, LOCAL, OTHER, DISK}
 
 Held = list[SqliteJournal]
 """The journal of one program; the last one is open."""
@@ -77,6 +78,22 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **k, factory=Small))
     follows(SPACE, tmp_path / "journal.db", lambda held: writes(held, count=100), monkeypatch.undo)
+
+
+def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is mended, or another one, when trueup is started again."""
+    real = sqlite3.connect
+
+    class Failing(sqlite3.Connection):
+        def executemany(self, sql: str, *more: object) -> sqlite3.Cursor:
+            if sql.startswith("INSERT INTO records"):
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+                raise error
+            return super().executemany(sql, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **k, factory=Failing))
+    follows(DISK, tmp_path / "journal.db", writes, monkeypatch.undo)
 
 
 def test_a_journal_on_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

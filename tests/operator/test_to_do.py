@@ -15,6 +15,7 @@ from tests.simulation.gate_people import POLICY
 from tests.simulation.gate_stories import snapshot
 from tests.simulation.scenarios import ct, vm
 from trueup.edges.cli.words import TO_DO, TO_DO_ANEW, TO_DO_HALF_MADE
+from trueup.model.errors import ReadFailed
 from trueup.model.gate_answers import ResolvedAs
 from trueup.model.guests import Clone, Power
 from trueup.model.ids import GuestType, NodeName, Vmid
@@ -27,6 +28,7 @@ TEMPLATE = {
     "type": "qemu", "vmid": 9000, "node": "pve1", "name": "debian-12", "template": True,
     "config": {"cores": 1, "memory": 1024, "scsi0": "shared:base-9000-disk-0,size=8G"},
 }  # fmt: skip
+NODE = "is the node up, and pvedaemon on it?"
 START, CONFIG = r"/status/start$", r"/301/config$"
 
 
@@ -45,6 +47,21 @@ def graced(one: Person) -> None:
         "people: 2, roles: [operator],", "people: 2, roles: [operator], grace: 10m,"
     )
     one.post.people._files = None
+
+
+def test_a_node_that_cannot_be_read() -> None:
+    """Every command that reads may say so."""
+
+    async def person(one: Person) -> None:
+        eyes, node = one.post._eyes(), NodeName("pve2")
+        one.act(action="node_down", node=node)
+        with pytest.raises(ReadFailed) as caught:
+            await eyes.tasks(node)
+        assert caught.value.remedy == NODE
+        one.act(action="node_up", node=node)
+        assert await eyes.tasks(node)
+
+    lived(person)
 
 
 # --- it failed, and a pass plans it anew ------------------------------------------------------------------------------
@@ -350,7 +367,7 @@ def test_a_lock_that_somebody_holds() -> None:
     lived(person, desired=[STARTS], faults=fault("request_lost", START))
 
 
-FOLLOWED = {TO_DO_ANEW, TO_DO_HALF_MADE} | {
+FOLLOWED = {NODE, TO_DO_ANEW, TO_DO_HALF_MADE} | {
     TO_DO[reason]
     for reason in (
         Reason.TASK_WARNINGS,

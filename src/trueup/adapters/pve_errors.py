@@ -19,10 +19,10 @@ from trueup.model.limits import CONNECT_TIMEOUT_S
 FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, EOFError, ValueError)
 """Everything foreign that an exchange can raise. Cancellation is none of them and passes."""
 
-_CHECK_ADDRESS: Final = "is the address right, and pveproxy up there?"
-_NOT_PVE: Final = "is this the address of a PVE API (https, port 8006)?"
-_CHECK_CA: Final = "ca_file must be the authority of this cluster (/etc/pve/pve-root-ca.pem on a node)"
-_CHECK_PRINT: Final = (
+_ADDRESS_REMEDY: Final = "is the address right, and pveproxy up there?"
+_NOT_PVE_REMEDY: Final = "is this the address of a PVE API (https, port 8006)?"
+_CA_REMEDY: Final = "ca_file must be the authority of this cluster (/etc/pve/pve-root-ca.pem on a node)"
+_PRINT_REMEDY: Final = (
     "compare it with `openssl x509 -noout -fingerprint -sha256 -in /etc/pve/local/pve-ssl.pem` on the node (or "
     "pveproxy-ssl.pem, if that is there) before you change it"
 )
@@ -41,27 +41,27 @@ _Words = tuple[Break, str, str]
 
 def _fingerprint(error: Exception) -> _Words:
     got = error.got if isinstance(error, aiohttp.ServerFingerprintMismatch) else b""
-    return Break.UNTRUSTED, f"the certificate has another fingerprint: {got.hex(':').upper()}", _CHECK_PRINT
+    return Break.UNTRUSTED, f"the certificate has another fingerprint: {got.hex(':').upper()}", _PRINT_REMEDY
 
 
 def _certificate(error: Exception) -> _Words:
     cause = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error
     said: object = getattr(cause, "verify_message", cause)  # only there if OpenSSL made the error
-    return Break.UNTRUSTED, f"the certificate is not trusted: {said}", _CHECK_CA
+    return Break.UNTRUSTED, f"the certificate is not trusted: {said}", _CA_REMEDY
 
 
 def _tls(error: Exception) -> _Words:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     said = cause.reason if isinstance(cause, ssl.SSLError) and cause.reason else str(cause)
-    return Break.UNREACHABLE, f"no TLS there: {said.replace('_', ' ').lower()}", _NOT_PVE
+    return Break.UNREACHABLE, f"no TLS there: {said.replace('_', ' ').lower()}", _NOT_PVE_REMEDY
 
 
 def _name(error: Exception) -> _Words:
-    return Break.UNREACHABLE, f"the name cannot be resolved: {_cause(error)}", _CHECK_ADDRESS
+    return Break.UNREACHABLE, f"the name cannot be resolved: {_cause(error)}", _ADDRESS_REMEDY
 
 
 def _connect(error: Exception) -> _Words:
-    return Break.UNREACHABLE, f"cannot connect: {_cause(error)}", _CHECK_ADDRESS
+    return Break.UNREACHABLE, f"cannot connect: {_cause(error)}", _ADDRESS_REMEDY
 
 
 def _cause(error: Exception) -> str:
@@ -71,7 +71,7 @@ def _cause(error: Exception) -> str:
 
 
 def _connect_timeout(_error: Exception) -> _Words:
-    return Break.UNREACHABLE, f"no connection within {CONNECT_TIMEOUT_S:.0f} s", _CHECK_ADDRESS
+    return Break.UNREACHABLE, f"no connection within {CONNECT_TIMEOUT_S:.0f} s", _ADDRESS_REMEDY
 
 
 def _timeout(_error: Exception) -> _Words:
@@ -84,7 +84,7 @@ def _url(_error: Exception) -> _Words:
 
 def _garbage(error: Exception) -> _Words:
     # Its text may quote the request, headers included, so only its name is passed on.
-    return Break.GARBAGE, f"the answer is not HTTP as PVE speaks it ({type(error).__name__})", _NOT_PVE
+    return Break.GARBAGE, f"the answer is not HTTP as PVE speaks it ({type(error).__name__})", _NOT_PVE_REMEDY
 
 
 def _lost(error: Exception) -> _Words:

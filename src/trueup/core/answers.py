@@ -100,7 +100,7 @@ _CLONES = frozenset({Target.CLONE, Target.CT_CLONE})
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A row: it matches if all that it names matches. `why` is the reason for its effect, `remedy` for people."""
+    """A row: it matches if all that it names matches. `why` is the reason for its effect."""
 
     name: str
     effect: Effect
@@ -109,7 +109,6 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     statuses: frozenset[int] = _ANY_STATUS
     targets: frozenset[Target] = _ANY_TARGET
     text: str = ""
-    remedy: str = ""
 
     def matches(self, answer: Answer, target: Target) -> bool:
         """Whether this row decides about this answer."""
@@ -129,7 +128,7 @@ def _says(pattern: str, text: str) -> bool:
     return re.fullmatch(f"(?:{pattern}){_PLACE}", text) is not None
 
 
-def _refusal(name: str, text: str, targets: frozenset[Target] | Target, why: str, remedy: str = "") -> Rule:
+def _refusal(name: str, text: str, targets: frozenset[Target] | Target, why: str) -> Rule:
     """A known text of status 500 that is raised before anything is changed."""
     only = frozenset({targets}) if isinstance(targets, Target) else targets
     return Rule(
@@ -139,7 +138,6 @@ def _refusal(name: str, text: str, targets: frozenset[Target] | Target, why: str
         targets=only,
         text=text,
         why=why,
-        remedy=remedy,
     )
 
 
@@ -156,14 +154,12 @@ _REFUSALS: tuple[Rule, ...] = (
         rf"|unable to create (VM|CT) {_ID}: config file already exists",
         _CLONES | {Target.CREATE},
         "the vmid is reserved before anything is allocated; a container's clone gives its source's lock back",
-        "choose another vmid, or adopt the guest that has it",
     ),
     _refusal(
         "guest locked",
         r"(VM|CT) is locked( \([a-z-]+\))?",
         _ON_A_GUEST,
         "the config lock is checked first",
-        "wait for whoever holds the lock; a lock left behind can only be taken off by root",
     ),
     _refusal(
         "digest differs",
@@ -171,14 +167,12 @@ _REFUSALS: tuple[Rule, ...] = (
         r"|detected modified configuration - file changed by other user\? Try again\.",
         frozenset({Target.CONFIG, Target.RESIZE, Target.MOVE}),
         "the digest is compared under the guest's lock, before the first change",
-        "the guest was changed meanwhile: look again",
     ),
     _refusal(
         "guest busy",
         rf"can't lock file {_GUEST_FLOCK} - got timeout",
         frozenset({Target.CONFIG, Target.TEMPLATE, Target.SNAPSHOT, Target.POWER, Target.DESTROY}),
         "all work of these calls is done under the guest's flock, which was not got; tried: it is not made up later",
-        "another task works on this guest: try again when it has ended",
     ),
     _refusal(
         "clone source busy",
@@ -186,7 +180,6 @@ _REFUSALS: tuple[Rule, ...] = (
         Target.CLONE,
         "QEMU clones wait a second for the locks of source and target before they write; container clones are not"
         " listed, since they have locked the source's config by then",
-        "another task works on the source: try again when it has ended",
     ),
     _refusal(
         "no such guest",
@@ -194,14 +187,12 @@ _REFUSALS: tuple[Rule, ...] = (
         rf"|unable to find configuration file for (VM|CT) {_ID} on node {_NAME}",
         _ON_A_GUEST,
         "every call on a guest reads its config first",
-        "it is gone or on another node",
     ),
     _refusal(
         "no quorum",
         r"cluster not ready - no quorum\?",
         _CLONES | {Target.CREATE, Target.POWER, Target.MIGRATE},
         "quorum is checked first in these calls; others find out halfway",
-        "the cluster has lost its quorum",
     ),
     _refusal(
         "protected",
@@ -240,7 +231,6 @@ _REFUSALS: tuple[Rule, ...] = (
         r"only root can set '[^']+' config",
         frozenset({Target.CREATE, Target.CLONE, Target.CONFIG}),
         "privileges for all keys are checked before the first one is written",
-        "no API token may set this key, root's own included",
     ),
     _refusal("nothing asked", r"no options specified", Target.CONFIG, "there was nothing to do, and nothing was done"),
     _refusal(
@@ -295,7 +285,6 @@ TABLE: tuple[Rule, ...] = (
         effect=Effect.UNKNOWN,
         statuses=frozenset({0}),
         why="a request that was sent takes effect however the connection ends, and there is no limit to how late",
-        remedy="recovery finds out what became of it",
     ),
     Rule(
         name="worker may run",
@@ -303,28 +292,24 @@ TABLE: tuple[Rule, ...] = (
         statuses=frozenset({500}),
         text=r"can't lock file '/var/log/pve/tasks/\.active\.lock' - got timeout",
         why="the parent could not list its task, but the worker had already been told to go",
-        remedy="recovery finds out what became of it",
     ),
     Rule(
         name="broken off behind the proxy",
         effect=Effect.UNKNOWN,
         statuses=_BROKEN_OFF,
         why="pveproxy waited 30 s or lost its connection; what it passed on may still be carried out, however late",
-        remedy="recovery finds out what became of it",
     ),
     Rule(
         name="not passed on",
         effect=Effect.NOT_SENT,
         statuses=frozenset({595}),
         why="pveproxy had no connection to the daemon or to the node, so it had nothing to send the request on",
-        remedy="is the node up, and pvedaemon on it?",
     ),
     Rule(
         name="not authenticated",
         effect=Effect.NOT_SENT,
         statuses=frozenset({401}),
         why="the token is checked before the call is looked at, at every hop",
-        remedy="check the API token and its secret; it may have expired or been deleted",
     ),
     Rule(
         name="not permitted halfway",
@@ -333,14 +318,12 @@ TABLE: tuple[Rule, ...] = (
         targets=frozenset({Target.CONFIG}),
         text=r"Permission check failed \(/mapping/.*",
         why="the use of mapped devices is checked when the turn of their key comes; others may be stored by then",
-        remedy="give the API token's user the privilege that PVE names",
     ),
     Rule(
         name="not permitted",
         effect=Effect.NOT_SENT,
         statuses=frozenset({403}),
         why="privileges are checked before the call runs",
-        remedy="give the API token's user the privilege that PVE names",
     ),
     Rule(
         name="no such call",
@@ -354,7 +337,6 @@ TABLE: tuple[Rule, ...] = (
         statuses=frozenset({400}),
         targets=frozenset({Target.CONFIG}),
         why="a config write stores key by key and reports what could not be plugged in only at the end",
-        remedy="the config is read again to see which keys were taken",
     ),
     Rule(
         name="bad parameters",
@@ -369,7 +351,6 @@ TABLE: tuple[Rule, ...] = (
         statuses=frozenset({500}),
         text=r"hostname lookup '[^']*' failed - .*|proxy loop detected",
         why="pveproxy did not find where to send it",
-        remedy="does this node exist?",
     ),
     Rule(
         name="entry node is sick",
@@ -377,14 +358,12 @@ TABLE: tuple[Rule, ...] = (
         statuses=frozenset({500}),
         text=r"RPCEnvironment init request failed: .*",
         why="the daemon could not read users and privileges, so it did not get to the call",
-        remedy="is pve-cluster up on the node that was asked?",
     ),
     *_REFUSALS,
     Rule(
         name="anything else",
         effect=Effect.UNKNOWN,
         why="no row knows this answer, and a guess is not allowed",
-        remedy="recovery finds out what became of it",
     ),
 )
 
@@ -403,12 +382,12 @@ _ERRORS: Mapping[Effect, type[NotSent] | type[Refused] | type[Unknown]] = {
 
 
 def error(answer: Answer, *, remedy: str = "") -> NotSent | Refused | Unknown:
-    """Make the error for this answer; `remedy` goes before the row's own."""
+    """Make the error for this answer; `remedy` is what its sender knows of the connection."""
     rule = sort(answer)
     return _ERRORS[rule.effect](
         what=describe(answer.status, answer.lost or answer.text, answer.errors),
         where=f"{answer.method} {answer.path}",
-        remedy=remedy or rule.remedy,
+        remedy=remedy,
         status=answer.status,
         text=one_line(answer.text),
     )

@@ -92,7 +92,8 @@ def check_never(policy: Policy, kind: str, facts: Facts) -> None:
         return
     kept = is_kept(policy.never, facts)
     if kept is None:
-        raise GateRefused(Refusal.UNREADABLE, "never_destroy asks for tags or pool, and the guest could not be read")
+        text = "never_destroy asks for tags or pool, and the guest could not be read"
+        raise GateRefused(Refusal.UNREADABLE, text, "try again when PVE answers")
     if kept:
         raise GateRefused(Refusal.NEVER, f"the policy says that guest {facts.vmid} is never destroyed")
 
