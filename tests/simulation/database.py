@@ -122,6 +122,14 @@ class Host:
         self.tell_time()
         return self.do(look())
 
+    def expire(self, address: Address) -> None:
+        """The lease of this journal is over."""
+        sql = (
+            "UPDATE trueup.lease SET lease_until = '-infinity'"
+            " WHERE journal = (SELECT journal FROM trueup.journals WHERE name = $1)"
+        )
+        self.do(self._admin.execute(sql, address.journal))
+
     def begin(self, *, offset_s: float = 0.0, lingering: bool = False, accidents: Sequence[Accident] = ()) -> None:
         """A new story: `offset_s` is how far the server's clock is off."""
         self.offset_s, self.lingering, self.accidents = offset_s, lingering, list(accidents)

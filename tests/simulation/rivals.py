@@ -80,6 +80,7 @@ def compete(story: Rivalry, host: Host) -> Run:
     place = stores.database(
         host,
         lease_s=story.lease_s,
+        waits=True,
         offset_s=story.database_offset_s,
         lingering=story.lingering,
         accidents=story.accidents,
@@ -120,7 +121,11 @@ async def _compete(story: Rivalry, store: Database) -> Run:
 
     await asyncio.gather(*(career(number, rival) for number, rival in enumerate(story.rivals)))
     last = replace(story.scenario, desired=story.then or story.scenario.desired, patient=True)
-    lives.append(await live(last, cluster, store, Process(mortality=Mortality(), seed=story.scenario.seed), stage))
+    while not lives or lives[-1].converged is None:
+        process = Process(mortality=Mortality(), seed=story.scenario.seed + len(lives))
+        lives.append(await live(last, cluster, store, process, stage))
+        if not store.again(lives[-1].error):
+            break
     return await run_of(cluster, store, sorted(lives, key=lambda life: life.led_from), stage)
 
 

@@ -84,12 +84,16 @@ class File:
 
 
 class Database:
-    """PostgreSQL. `lease_s` is that of its leaders."""
+    """PostgreSQL. `lease_s` is that of its leaders; without `waits`, it is over once its holder is dead.
+
+    So the next incarnation finds the world as early as it would with a file, when least has come to its end.
+    """
 
     _numbers = itertools.count(1)
 
-    def __init__(self, host: Host, *, lease_s: float = limits.LEASE_S) -> None:
+    def __init__(self, host: Host, *, lease_s: float = limits.LEASE_S, waits: bool = False) -> None:
         self.host = host
+        self._waits = waits
         self._lease_s = lease_s
         self._address = parse(host.url, f"story-{next(self._numbers)}")
         host.found(self._address)
@@ -106,6 +110,8 @@ class Database:
                 if mortality.dead.is_set():
                     wire.lose(lingering=self.host.lingering)
                     await _forgotten(journal)
+                    if not self._waits:
+                        self.host.expire(self._address)
                 else:
                     await journal.close()
         finally:
@@ -172,18 +178,19 @@ def database(
     host: Host,
     *,
     lease_s: float = limits.LEASE_S,
+    waits: bool = False,
     offset_s: float = 0.0,
     lingering: bool = False,
     accidents: Sequence[Accident] = (),
 ) -> Place:
-    """Journals in this database; see `Host.begin`."""
+    """Journals in this database; see `Database` and `Host.begin`."""
 
     @contextmanager
     def place() -> Iterator[Store]:
         host.begin(offset_s=offset_s, lingering=lingering, accidents=accidents)
         with driver_replaced():
             try:
-                yield Database(host, lease_s=lease_s)
+                yield Database(host, lease_s=lease_s, waits=waits)
             finally:
                 host.end()
 

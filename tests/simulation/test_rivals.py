@@ -71,7 +71,7 @@ def test_a_leader_that_slept_around_its_commit(host: Host, at: str) -> None:
     assert slept.mortality.halted
     assert not slept.mortality.sent
     assert [life.epoch for life in run.lives[:2]] == [1, 2]
-    epochs = [record.epoch for record in run.records]
+    epochs = [int(record.epoch) for record in run.records]
     assert epochs.count(1) == (1 if "before" in at else 2), "what was not committed is not there"
     assert run.lives[1].led_from < 25.0, "nobody waited for it longer than for its lease"
 

@@ -140,7 +140,8 @@ def test_r9_a_forgotten_task_without_an_effect_is_a_failure_once_nobody_is_at_wo
 
     story = replace(EMPTY_VM, faults=({"fault": "task_fails", "path": START},), before_restart=failed_and_forgotten)
     # Its UPID is recorded by the append that follows the reply.
-    run = simulate(story, points(story, "start reply")[0] + 2)
+    reply = points(story, "start reply")[0]
+    run = simulate(story, next(point for point in points(story, "append after") if point > reply))
     invariants.converged(run)
     first, second = ops(run, Kind.START)
     assert ending(first) == ("failed", "observed", "R9")
