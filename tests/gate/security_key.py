@@ -12,7 +12,7 @@ from fido2 import cbor
 from fido2.cose import ES256, EdDSA
 
 from trueup.core.gate_envelope import with_signatures
-from trueup.core.gate_webauthn import BrowserSignature, challenge, render_signature
+from trueup.core.gate_webauthn import BrowserSignature, challenge
 from trueup.model.gate import Form
 from trueup.model.gate_answers import Envelope, Signature
 from trueup.model.keyring import RelyingParty
@@ -26,6 +26,17 @@ UP, UV, BE, BS, AT, ED = 0x01, 0x04, 0x08, 0x10, 0x40, 0x80
 
 def b64url(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def render_signature(signature: BrowserSignature) -> bytes:
+    """As the page's script writes it."""
+    parts = {
+        "id": signature.credential,
+        "authenticatorData": signature.authenticator_data,
+        "clientDataJSON": signature.client_data,
+        "signature": signature.signature,
+    }
+    return json.dumps({name: b64url(part) for name, part in parts.items()}).encode()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from tests.gate.security_key import (
     Browser,
     SecurityKey,
     b64url,
+    render_signature,
     with_lines,
 )
 from tests.gate.world import (
@@ -50,7 +51,7 @@ from trueup.adapters.webauthn import parse_line
 from trueup.adapters.webauthn_enrol import Enrolment, enrolled, parse_enrolment
 from trueup.core import gate_webauthn
 from trueup.core.gate_envelope import parse_envelope, render_envelope
-from trueup.core.gate_webauthn import parse_signature, render_signature
+from trueup.core.gate_webauthn import parse_signature
 from trueup.model.errors import BadInput
 from trueup.model.gate import Denied, Form, Refusal, RequestState
 from trueup.model.gate_answers import OPERATION_TYPE, VETO_TYPE, Envelope, GateRefused, Go, Outcome, Signature, Stop

@@ -12,7 +12,6 @@ https://www.w3.org/TR/webauthn-3/#sctn-verifying-assertion
 
 import base64
 import hashlib
-import json
 from typing import Final
 
 import msgspec
@@ -69,7 +68,11 @@ def challenge(payload_type: str, payload: bytes) -> bytes:
 
 
 def parse_signature(raw: bytes) -> BrowserSignature:
-    """Take apart what stands in an envelope. Raises GateRefused: it is of another form."""
+    """Take apart what stands in an envelope: one JSON object of four texts in base64url.
+
+    Raises:
+        GateRefused: MALFORMED.
+    """
     fields = Fields(read_object(raw, _WHAT), _WHAT)
     parts = {name: unpack(str(fields.take(name, str))) for name in _NAMES}
     fields.done()
@@ -81,17 +84,6 @@ def parse_signature(raw: bytes) -> BrowserSignature:
         client_data=parts["clientDataJSON"],
         signature=parts["signature"],
     )
-
-
-def render_signature(signature: BrowserSignature) -> bytes:
-    """What `parse_signature` reads: one JSON object."""
-    parts = {
-        "id": signature.credential,
-        "authenticatorData": signature.authenticator_data,
-        "clientDataJSON": signature.client_data,
-        "signature": signature.signature,
-    }
-    return json.dumps({name: pack(part) for name, part in parts.items()}).encode()
 
 
 def parse_client_data(content: bytes) -> ClientData:
