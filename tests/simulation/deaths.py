@@ -6,12 +6,13 @@ one of any of its ports raises `Died`, because Python would still run `finally` 
 
 import asyncio
 import inspect
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from tests.sampling import EVERYTHING
 
 
 class Died(BaseException):
@@ -32,24 +33,24 @@ class AtWrite:
 def turning_points(passed: Sequence[str], begin: int = 0) -> list[int]:
     """The numbers of the points from `begin` on at which a death differs from one at the point before.
 
-    Those are the points around writes, and of the waits between two of them the first, the middle one and the last; a
-    death at a read is one at whatever comes next. With TRUEUP_EVERY_POINT set, all points.
+    Those are the points around writes, and of the waits between two of them the middle one; a death at a read is one at
+    whatever comes next. With TRUEUP_EVERY_POINT set, all points.
     """
-    if os.environ.get("TRUEUP_EVERY_POINT"):
+    if EVERYTHING:
         return list(range(begin, len(passed)))
     found: list[int] = []
     waits: list[int] = []
     for number in range(begin, len(passed)):
         if AtWrite.counts(passed[number]):
-            found += [*_few(waits), number]
+            found += [*_middle(waits), number]
             waits = []
         elif passed[number].startswith("clock.sleep"):
             waits.append(number)
-    return [*found, *_few(waits)]
+    return [*found, *_middle(waits)]
 
 
-def _few(waits: Sequence[int]) -> list[int]:
-    return sorted({waits[0], waits[len(waits) // 2], waits[-1]}) if waits else []
+def _middle(waits: Sequence[int]) -> list[int]:
+    return [waits[len(waits) // 2]] if waits else []
 
 
 @dataclass(frozen=True)
