@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+# On few cores two testers each: many tests wait for processes, databases, a browser.
+TESTERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); test $$n -gt 4 && echo $$n || echo $$((2 * n)))
 
 # Python 3.11 or newer: `python3` if it is, else the newest that can be found. Override with PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -51,7 +53,7 @@ pictures: setup ## make the documents' pictures of the page anew, from a run of 
 	@TRUEUP_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/web/test_browser.py tests/web/test_security_keys.py
 
 test: setup ## all tests; ARGS= goes to pytest
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal $(ARGS)
 
 fuzz: setup ## 100,000 mutated envelopes at the gate: none may be taken for signed that nobody signed
 	@TRUEUP_MUTATIONS=$(or $(COUNT),100000) $(BIN)/python -m pytest -q --timeout 3600 -p no:cacheprovider tests/gate/test_mutations.py
