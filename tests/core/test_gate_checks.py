@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from tests.core.asking import CT, DIGEST, ID, NOW, ROLE, VM, approval, keyring, op, person, refused, request, seen, view
 from trueup.core import gate_checks
-from trueup.core.gate_checks import SLACK_MS, answer_for, check_signers, check_target, matches
+from trueup.core.gate_checks import SLACK_MS, Ask, answer_for, check_signers, check_target, matches
 from trueup.core.gate_rules import Facts, Files
 from trueup.model.gate import (
     Lapsed,
@@ -18,7 +18,7 @@ from trueup.model.gate import (
     Target,
     Vetoed,
 )
-from trueup.model.gate_answers import Checked, GateRefused, Sighting
+from trueup.model.gate_answers import Checked, GateRefused, Go, Hold, Sighting, Stop
 from trueup.model.guests import Identity
 from trueup.model.ids import Digest, GuestType, Vmid
 from trueup.model.keyring import Keyring
@@ -206,6 +206,7 @@ MARK = seen().marker
         (request(), Sighting(), Refusal.UNREADABLE),
         (request(), Sighting(guest=seen(), gone=True), None),
         (request(), Sighting(guest=seen(GuestType.LXC)), Refusal.IDENTITY),
+        (request(), Sighting(guest=seen(GuestType.LXC, identity=VM)), Refusal.IDENTITY),
         (request(), Sighting(guest=seen(vmid=Vmid(102))), Refusal.IDENTITY),
         (request(), Sighting(guest=seen(identity=Identity())), Refusal.IDENTITY),
         (request(), Sighting(guest=seen(digest=Digest("d2"))), Refusal.DIGEST),
@@ -250,10 +251,69 @@ def test_why_a_guest_could_not_be_read_is_said():
         check_target(request(), Sighting())
 
 
+# -- policy, and all of it once more right before the execution -------------------------------------------------------
+
+FACTS = Facts(vmid=101, seen=seen())
+STOPS = Rule(kinds=frozenset({"stop"}), roles=ROLE)
+
+
+def ask(rule: Rule = STOPS, *, now_ms: int = NOW, has_token: bool = False) -> Ask:
+    files = Files(keyring=keyring(), policy=Policy(rules=(rule,)))
+    return Ask(files=files, facts=FACTS, now_ms=now_ms, has_token=has_token)
+
+
+@pytest.mark.parametrize(
+    ("rule", "asked", "run_from_ms"),
+    [
+        (STOPS, request(), 0),
+        (STOPS, request(not_before_ms=NOW - 9), 0),
+        (STOPS, request(not_before_ms=NOW + 1, execute_by_ms=NOW + 9), NOW + 1),
+        (replace(STOPS, grace_s=2.0), request(execute_by_ms=NOW + 9_000), NOW + 2_000),
+    ],
+)
+def test_what_may_run_at_once_has_no_earliest_moment(rule: Rule, asked: Request, run_from_ms: int):
+    allowed = gate_checks.check_policy(asked, (approval("alice"),), ask(rule))
+    assert (allowed.run_from_ms, allowed.ruling.missing) == (run_from_ms, "")
+
+
+def test_a_rule_may_ask_for_incarnation_tokens():
+    strict = replace(STOPS, needs_token=True)
+    signed = (approval("alice"),)
+    assert refused(gate_checks.check_policy, request(), signed, ask(strict)) is Refusal.NEEDS_TOKEN
+    assert gate_checks.check_policy(request(), signed, ask(strict, has_token=True)).ruling.needs_token
+
+
+ACCEPTED = view(RequestState.ACCEPTED)
+LATER = request(not_before_ms=NOW + SLACK_MS + 1, execute_by_ms=NOW + SLACK_MS + 9)
+
+
+@pytest.mark.parametrize(
+    ("of", "sighting", "verdict"),
+    [
+        (ACCEPTED, Sighting(guest=seen()), Go()),
+        (ACCEPTED, Sighting(unreadable="away"), Hold(why=Refusal.UNREADABLE, text="guest 101 could not be read: away")),
+        (ACCEPTED, Sighting(gone=True), Stop(why=Refusal.TARGET_GONE, text="there is no guest 101")),
+        (
+            view(RequestState.ACCEPTED, request=LATER),
+            Sighting(guest=seen()),
+            Hold(why=Refusal.NOT_YET, text="its not_before is in the future"),
+        ),
+        (
+            view(RequestState.ACCEPTED, vetoed=VETO),
+            Sighting(guest=seen()),
+            Stop(why=Refusal.STATE, text="it was vetoed"),
+        ),
+        (view(RequestState.VETOED), Sighting(guest=seen()), Stop(why=Refusal.STATE, text="it was vetoed")),
+        (view(RequestState.EXPIRED), Sighting(guest=seen()), Stop(why=Refusal.STATE, text="the request is expired")),
+    ],
+)
+def test_what_an_acceptance_rested_on_is_asked_again(of: RequestView, sighting: Sighting, verdict: Go | Hold | Stop):
+    assert gate_checks.check_again(of, (approval("alice"),), ask(), sighting) == verdict
+
+
 # -- resolutions ------------------------------------------------------------------------------------------------------
 
 RESOLVE = Rule(kinds=frozenset({"resolve"}), people=2, roles=ROLE, longest_s=60)
-FACTS = Facts(vmid=101)
 
 
 def resolve(people: Keyring, *names: str, span_ms: int = 60_000) -> Any:
