@@ -34,6 +34,7 @@ def test_what_is_read() -> None:
     [
         (nested(limits.REQUEST_DEPTH_MAX + 1), "nested deeper"),
         (b'{"a": "x\\\\", "b": ' + nested(limits.REQUEST_DEPTH_MAX) + b"}", "nested deeper"),
+        (b'{"a": [[[]]], "b": ' + b"[" * limits.REQUEST_DEPTH_MAX, "nested deeper"),
         (b'{"b": ' + b"{" * limits.REQUEST_DEPTH_MAX, "nested deeper"),
         (b'{"a": 1, "a": 1}', "a key twice"),
         (b'{"x": {"a": 1, "a": 2}}', "a key twice"),

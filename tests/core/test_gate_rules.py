@@ -134,6 +134,8 @@ def test_who_asks_may_be_kept_from_approving_and_so_is_who_shares_a_key_with_the
     ring = keyring(person("alice"), person("bob"), person("carol"))
     alone = counted(ring, "alice", requester_may_approve=False)
     assert (alone.counted, alone.missing) == ((), "1 more with role operator: bob, carol")
+    assert counted(ring, "alice", "bob", requester_may_approve=False).counted == ("bob",)
+    assert counted(ring).missing == "1 more with role operator: alice, bob, carol"
     shared = replace(ring, one_hand={"alice": "alice", "bob": "alice"})
     both = counted(shared, "alice", "bob", requester_may_approve=False)
     assert (both.counted, both.missing) == ((), "1 more with role operator: carol")
@@ -224,6 +226,7 @@ def test_a_budget_counts_what_was_started_in_its_stretch_and_what_will_be():
     assert not full(budget, "stop", started=stopped)
     assert full(budget, "stop", started=stopped, waiting=waiting)
     assert full(budget, "stop", started=[stopped[0], stopped[0]])
+    assert not full(budget, "stop", waiting=waiting)
     assert full(budget, "stop", waiting=[*waiting, *waiting])
     assert not full(budget, "start", started=[stopped[0], stopped[0]])
     others = Policy(budgets=(Budget(kinds=frozenset({"start"}), most=2, per_s=60),))
