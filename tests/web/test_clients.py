@@ -212,4 +212,4 @@ def test_clients_never_take_the_files_that_the_journal_needs(agent: Agent, monke
     room = resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE)[0]
     assert room > limits.HTTP_CONNECTIONS_MAX + 100
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
-    assert limits.EVENT_STREAMS_MAX > serving_module._most() == 768
+    assert limits.EVENT_STREAMS_MAX > serving_module._most(256) == 768

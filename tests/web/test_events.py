@@ -63,7 +63,7 @@ def test_idle_readers_cost_the_agent_nothing(stage: Stage) -> None:
         until(lambda: agent.said("pass_ended", "1 unchanged"), 60)
         streams = [client.stream() for _ in range(READERS)]  # none of them ever reads
         try:
-            until(lambda: f"trueup_http_listeners {READERS}.0" in client.get("/metrics").text, 60)
+            until(lambda: f'trueup_http_listeners{{cluster="lab"}} {READERS}.0' in client.get("/metrics").text, 60)
             began = time.monotonic()
             for _ in range(20):
                 assert client.get("/healthz").status == 200
@@ -75,7 +75,7 @@ def test_idle_readers_cost_the_agent_nothing(stage: Stage) -> None:
         finally:
             for stream in streams:
                 stream.close()
-        until(lambda: "trueup_http_listeners 0.0" in client.get("/metrics").text, 60)
+        until(lambda: 'trueup_http_listeners{cluster="lab"} 0.0' in client.get("/metrics").text, 60)
 
 
 def test_a_slow_reader_loses_events_and_is_told_how_many() -> None:

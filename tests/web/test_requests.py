@@ -88,7 +88,7 @@ def test_a_request_says_what_it_would_destroy(stage: Stage, tmp_path: Path) -> N
         assert [one["person"] for one in listed["approvals"]] == ["alice"]
         assert client.get("/v1/requests?state=nonsense").problem()["status"] == 400
         assert client.get("/v1/requests?state=vetoed").json["requests"] == []
-        assert "trueup_gate_pending 1.0" in client.get("/metrics").text
+        assert 'trueup_gate_pending{cluster="lab"} 1.0' in client.get("/metrics").text
 
         browser = client.browser()
         browser.log_in(client.token)
