@@ -168,6 +168,7 @@ ALLOWED: list[tuple[Kind, Observed, dict[str, Any]]] = [
     (Kind.DESTROY, seen(ha="started"), {"params": {"purge": "1"}}),
     (Kind.DESTROY, seen(config={"protection": "1"}), {}),
     (Kind.DISK_REMOVE, seen(config={"scsi1": "a:b"}, status=Power.RUNNING), {"goal": {"scsi1": ""}}),
+    (Kind.DISK_REMOVE, seen(config={"virtio1": "a:b"}, status=Power.RUNNING), {"goal": {"virtio1": ""}}),
     (Kind.DISK_REMOVE, seen(config={"sata1": "a:b"}), {"goal": {"sata1": ""}}),
     (Kind.DISK_REMOVE, seen(LXC, config={"unused0": "a:b"}, status=Power.RUNNING), {"goal": {"unused0": ""}}),
     (Kind.ROLLBACK, seen(status=Power.RUNNING), {}),
