@@ -78,6 +78,7 @@ class GateFiles:
             keyring, lambda text, name, digest: parse_keyring(text, name, keyring.parent, digest)
         )
         self._policy: _Kept[Policy] = _Kept(policy, parse_policy)
+        self._named: tuple[Keyring | None, tuple[Path, ...]] = (None, ())  # what the keyring calls its keys
 
     def current(self) -> Files | None:
         """What holds now; None: the gate is closed, since one of the two was never there, or never good."""
@@ -104,9 +105,11 @@ class GateFiles:
         keyring = self._keyring.value
         if keyring is None:
             return ()
-        named = [key.comment for person in keyring.people for key in person.keys]
-        folder = self._keyring.file.parent
-        return tuple(folder / name for name in named if name and " " not in name and os.path.lexists(folder / name))
+        if self._named[0] is not keyring:
+            names = [key.comment for person in keyring.people for key in person.keys]
+            folder = self._keyring.file.parent
+            self._named = keyring, tuple(folder / name for name in names if name and " " not in name)
+        return tuple([path for path in self._named[1] if os.path.lexists(path)])
 
 
 def _stat(path: Path) -> tuple[int, int, int, int]:
