@@ -14,7 +14,7 @@ from tests.web.client import csrf_of
 from trueup.edges.web.attempts import Attempts
 from trueup.edges.web.doors import Doors
 from trueup.edges.web.entrance import Entrance
-from trueup.model import limits
+from trueup.model import login_limits
 from trueup.model.settings import Secret
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -37,11 +37,11 @@ def fail(attempts: Attempts, times: int, host: str = HERE) -> None:
 
 def test_some_mistakes_are_free_and_then_the_waits_double(attempts: Attempts, clock: Clock) -> None:
     waits = []
-    for _ in range(limits.LOGIN_TRIES + 10):
+    for _ in range(login_limits.TRIES + 10):
         fail(attempts, 1)
         waits.append(attempts.wait_s(HERE))
-    assert waits[: limits.LOGIN_TRIES + 5] == [0] * (limits.LOGIN_TRIES - 1) + [2, 4, 8, 16, 30, 30]
-    assert set(waits[limits.LOGIN_TRIES + 3 :]) == {int(limits.LOGIN_WAIT_MAX_S)}
+    assert waits[: login_limits.TRIES + 5] == [0] * (login_limits.TRIES - 1) + [2, 4, 8, 16, 30, 30]
+    assert set(waits[login_limits.TRIES + 3 :]) == {int(login_limits.WAIT_MAX_S)}
     assert attempts.wait_s(THERE) == 0
     clock.ms += 29_500
     assert attempts.wait_s(HERE) == 1
@@ -50,28 +50,28 @@ def test_some_mistakes_are_free_and_then_the_waits_double(attempts: Attempts, cl
 
 
 def test_the_right_token_and_time_forget(attempts: Attempts, clock: Clock) -> None:
-    fail(attempts, limits.LOGIN_TRIES)
+    fail(attempts, login_limits.TRIES)
     attempts.succeeded(HERE)
     fail(attempts, 1)
     assert attempts.wait_s(HERE) == 0
-    fail(attempts, limits.LOGIN_TRIES)
-    clock.ms += int(limits.LOGIN_FORGOTTEN_S * 1000)
+    fail(attempts, login_limits.TRIES)
+    clock.ms += int(login_limits.FORGOTTEN_S * 1000)
     fail(attempts, 1)
     assert attempts.wait_s(HERE) == 0
 
 
 def test_addresses_of_one_network_are_one_source(attempts: Attempts) -> None:
-    fail(attempts, limits.LOGIN_TRIES - 1, "2001:db8::1")
+    fail(attempts, login_limits.TRIES - 1, "2001:db8::1")
     fail(attempts, 1, "2001:db8::2%eth0")
     assert attempts.wait_s("2001:db8::ffff") == 2
     assert attempts.wait_s("2001:db8:0:1::1") == 0
-    fail(attempts, limits.LOGIN_TRIES, "::ffff:192.0.2.7")
+    fail(attempts, login_limits.TRIES, "::ffff:192.0.2.7")
     assert attempts.wait_s("::ffff:192.0.2.8") == 0
 
 
 def test_memory_is_bounded_and_the_oldest_is_forgotten(attempts: Attempts) -> None:
-    fail(attempts, limits.LOGIN_TRIES, "first")
-    for number in range(limits.LOGIN_SOURCES_MAX - 1):
+    fail(attempts, login_limits.TRIES, "first")
+    for number in range(login_limits.SOURCES_MAX - 1):
         attempts.failed(f"host-{number}")
     assert attempts.wait_s("first") > 0
     attempts.failed("one more")
@@ -106,7 +106,7 @@ def test_the_login_asks_first_whether_one_may_try(clock: Clock) -> None:
         form = await ask(None)
         cookie = form.headers["set-cookie"].partition(";")[0]
         csrf = csrf_of(bytes(form.body).decode())
-        for _ in range(limits.LOGIN_TRIES):
+        for _ in range(login_limits.TRIES):
             assert (await ask("wrong", cookie=cookie, csrf=csrf)).status_code == 403
         clock.ms -= 500  # as long as the last one took to be answered
         slowed = await ask(token, cookie=cookie, csrf=csrf)
@@ -116,6 +116,6 @@ def test_the_login_asks_first_whether_one_may_try(clock: Clock) -> None:
         clock.ms += 2_000
         assert (await ask(token, cookie=cookie, csrf=csrf)).status_code == 303
         assert (await ask("wrong", cookie=cookie, csrf=csrf)).status_code == 403
-        assert len(said) == limits.LOGIN_TRIES + 1
+        assert len(said) == login_limits.TRIES + 1
 
     asyncio.run(story())

@@ -6,7 +6,17 @@ import pytest
 
 from tests.web.client import Client, csrf_of
 
-PAGES = ("/", "/guests/101", "/guests/102", "/guests/9000", "/ops", "/ops?state=failed&vmid=", "/requests", "/keys", "/journal")
+PAGES = (
+    "/",
+    "/guests/101",
+    "/guests/102",
+    "/guests/9000",
+    "/ops",
+    "/ops?state=failed&vmid=",
+    "/requests",
+    "/keys",
+    "/journal",
+)
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 

@@ -1,9 +1,9 @@
 """Every limit of trueup, each with the reason for its value; `tests/model/test_limits.py` holds how they relate.
 
-A number that bounds a size, a count, a wait or a number of tries stands here and nowhere else, so that whoever asks
-"why does it stop at 3?" finds the answer, and whoever changes one is told which others lean on it. Names end in their
-unit: `_S` seconds, `_BYTES` bytes; names without one are counts. Facts about PVE that others lean on are here too,
-since they are limits that PVE sets us.
+A number that bounds a size, a count, a wait or a number of tries stands here (those of logins: `login_limits`) and
+nowhere else, so that whoever asks "why does it stop at 3?" finds the answer, and whoever changes one is told which
+others lean on it. Names end in their unit: `_S` seconds, `_BYTES` bytes; names without one are counts. Facts about PVE
+that others lean on are here too, since they are limits that PVE sets us.
 """
 
 from collections.abc import Mapping
@@ -219,14 +219,12 @@ SHUTDOWN_GUEST_S: Final = 60.0
 """What a guest gets for its own shutdown; PVE's default too."""
 
 AGENT_STOP_S: Final = 20.0
-"""After SIGTERM: for requests on the wire to be answered; their tasks go on in PVE and are found by the next
-start."""
+"""After SIGTERM: for requests on the wire to be answered; their tasks go on in PVE, and the next start finds them."""
 
 # --- The journal -----------------------------------------------------------------------------------------------------
 
 RECORD_MAX_BYTES: Final = 1024 * 1024
-"""Largest record. It holds a request (64 KiB) or a guest's parameters; more is a mistake, refused before it is
-written."""
+"""Largest record: a request (64 KiB) or a guest's parameters; more is a mistake, refused before it is written."""
 
 GROUP_RECORDS_MAX: Final = 512
 """Records in one commit; beyond it nothing gets faster, but everybody waits longer."""
@@ -238,8 +236,7 @@ JOURNAL_BUSY_S: Final = 5.0
 """SQLite's own wait for a reader's lock."""
 
 RETENTION_MIN_S: Final = 7 * 24 * 3600.0
-"""Records younger than a week are never pruned: presumed operations are watched for a day, and people come back from
-a weekend."""
+"""Younger records are never pruned: presumed operations are watched for a day, and people come back from weekends."""
 
 PRUNED_GAPS_MAX: Final = 2_000
 """Gaps that one record of a pruning names; more get another record, so that none grows too large."""
@@ -451,18 +448,6 @@ SESSIONS_MAX: Final = 1_000
 
 SESSION_S: Final = 12 * 3600.0
 """How long a login lasts: a working day."""
-
-LOGIN_TRIES: Final = 5
-"""Wrong tokens in a row from one source; from then on it has to wait between two of them."""
-
-LOGIN_WAIT_MAX_S: Final = 30.0
-"""The longest such wait: guessing is slow, and whoever shares a proxy with somebody who guesses is not shut out."""
-
-LOGIN_FORGOTTEN_S: Final = 600.0
-"""After so long without a wrong token a source is like any other."""
-
-LOGIN_SOURCES_MAX: Final = 1_000
-"""Sources of wrong tokens that are remembered; then the one that failed longest ago is forgotten."""
 
 OPS_PAGE: Final = 200
 """Operations in one answer, unless somebody asks for another number."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from trueup.model import limits
+from trueup.model import login_limits
 from trueup.ports import Clock
 
 _NETWORK_BITS: Final = 64
@@ -33,19 +33,19 @@ class Attempts:
     def wait_s(self, host: str) -> int:
         """For how many seconds nobody from there may try; 0 = now."""
         failed = self._failed.get(_source(host))
-        if failed is None or failed.times < limits.LOGIN_TRIES:
+        if failed is None or failed.times < login_limits.TRIES:
             return 0
-        pause = min(limits.LOGIN_WAIT_MAX_S, 2.0 ** (failed.times - limits.LOGIN_TRIES + 1))
+        pause = min(login_limits.WAIT_MAX_S, 2.0 ** (failed.times - login_limits.TRIES + 1))
         return max(0, math.ceil(failed.last + pause - self._clock.monotonic()))
 
     def failed(self, host: str) -> None:
         """A wrong token came from there."""
         now, source = self._clock.monotonic(), _source(host)
-        kept = {name: one for name, one in self._failed.items() if now - one.last < limits.LOGIN_FORGOTTEN_S}
+        kept = {name: one for name, one in self._failed.items() if now - one.last < login_limits.FORGOTTEN_S}
         before = kept.pop(source, None)
-        while len(kept) >= limits.LOGIN_SOURCES_MAX:
+        while len(kept) >= login_limits.SOURCES_MAX:
             kept.pop(next(iter(kept)))  # the one that failed longest ago
-        kept[source] = _Failed(times=min(before.times, limits.LOGIN_TRIES + 8) + 1 if before else 1, last=now)
+        kept[source] = _Failed(times=min(before.times, login_limits.TRIES + 8) + 1 if before else 1, last=now)
         self._failed = kept
 
     def succeeded(self, host: str) -> None:
