@@ -15,7 +15,7 @@ __all__ = ["bare"]
 SOURCE = Path(__file__).parents[2] / "src" / "trueup"
 
 
-NO_TOOLS = {"trueup", "ssh-keygen", "createdb", "async", "daily", "keeper", "python"}
+NO_TOOLS = {"trueup", "ssh-keygen", "createdb", "async", "daily", "keeper", "python", "webauthn"}
 """Commands of ours or of elsewhere, and other words in front of a blank."""
 
 CONTAINER = (
