@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, get_args
 
+import msgspec
+
 from trueup.adapters import journal_standing
 from trueup.adapters.journal_standing import Claim, Placed, PlacedRequest, Standings
 from trueup.core import codec
@@ -44,8 +46,7 @@ T = TypeVar("T")
 _OF_AN_OPERATION: Final = frozenset(get_args(OpEvent)) | frozenset(get_args(GateEvent))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Append:
+class Append(msgspec.Struct, frozen=True, kw_only=True):
     """One caller's drafts, with each event's canonical bytes."""
 
     epoch: Epoch
@@ -136,10 +137,10 @@ class _Trial:
         standings = known.standings
         self.head = head
         self.lines: list[tuple[Record, bytes]] = []
-        self.changed = Standings()
+        self._before = standings
         self.ops, self.requests, self.claims = dict(standings.ops), dict(standings.requests), dict(standings.claims)
         self.upids = dict(known.upids)
-        self.record_ids: dict[str, None] = dict.fromkeys(known.record_ids)
+        self.record_ids = set(known.record_ids)
         self.nonces: dict[str, OpId] = {}
         self.keys: dict[str, dict[OpId, bool]] = {}
         self._undo: list[tuple[dict[Any, Any], object, object]] = []
@@ -160,14 +161,22 @@ class _Trial:
         """Enter what now stands for an id; None = that has not changed."""
         if op is not None:
             self.put(self.ops, op_id, op)
-            self.put(self.changed.ops, op_id, op)
         if request is not None:
             self.put(self.requests, op_id, request)
-            self.put(self.changed.requests, op_id, request)
         if claim is not None:
             self.put(self.claims, op_id, claim)
-            self.put(self.changed.claims, op_id, claim)
             self.note(claim)
+
+    def changed(self) -> Standings:
+        """What stands otherwise than the store knows it."""
+        before = self._before
+        return Standings(
+            ops={op_id: op for op_id, op in self.ops.items() if before.ops.get(op_id) is not op},
+            requests={
+                op_id: asked for op_id, asked in self.requests.items() if before.requests.get(op_id) is not asked
+            },
+            claims={op_id: claim for op_id, claim in self.claims.items() if before.claims.get(op_id) is not claim},
+        )
 
     def user(self, nonce: str) -> OpId | None:
         """Who used this nonce."""
@@ -181,6 +190,7 @@ class _Trial:
     def back_to(self, mark: tuple[codec.Head, int]) -> None:
         """Take back everything since `begin`, newest first."""
         self.head, lines = mark
+        self.record_ids.difference_update(record.record_id for record, _ in self.lines[lines:])
         del self.lines[lines:]
         for into, name, before in reversed(self._undo):
             if before is _MISSING:
@@ -201,7 +211,7 @@ def admit(head: codec.Head, known: Known, appends: Iterable[Append]) -> Group:
         except TrueupError as refusal:
             trial.back_to(mark)
             verdicts.append(refusal)
-    return Group(head=trial.head, lines=tuple(trial.lines), standings=trial.changed, verdicts=tuple(verdicts))
+    return Group(head=trial.head, lines=tuple(trial.lines), standings=trial.changed(), verdicts=tuple(verdicts))
 
 
 def _admit_append(trial: _Trial, append: Append, *, since: int) -> tuple[Record, ...]:
@@ -225,7 +235,7 @@ def _admit_draft(trial: _Trial, draft: Draft, event: bytes, epoch: Epoch) -> Non
         _admit_step(trial, record)
     trial.head = codec.Head(seq=record.seq, epoch=epoch, hash=record.hash)
     trial.lines.append((record, line))
-    trial.put(trial.record_ids, draft.record_id, None)
+    trial.record_ids.add(draft.record_id)
 
 
 def _admit_step(trial: _Trial, record: Record) -> None:

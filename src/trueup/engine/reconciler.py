@@ -66,6 +66,7 @@ class Reconciler:
         self._progress = asyncio.Event()
         self._shutdown_failed: set[Vmid] = set()
         self._desired: dict[Vmid, Desired] = {}
+        self._declared: dict[str, Desired] = {}
         self._seen: dict[Vmid, Observed] = {}
         self._survey: Survey | None = None
         self.latest: Survey | None = None
@@ -112,6 +113,7 @@ class Reconciler:
         spoken_for = {op.intent.vmid for op in (*await journal.in_flight(), *await journal.accepted())}
         await self._standing.look(survey.world.rows, spoken_for | self._working.keys())
         self._desired = {want.vmid: want for want in desired}
+        self._declared = {want.name: want for want in desired}
         self._seen = dict(survey.world.guests)
         self._survey = survey
         self._missed = _missed(survey)
@@ -276,15 +278,16 @@ class Reconciler:
         """Plan one guest on what is known by now; what this very worker has in flight does not stop it."""
         if self._survey is None:
             raise TrueupError(what="nothing was surveyed yet")
-        closed = {other: why for other, why in self._survey.context.closed.items() if other != vmid}
+        closed = self._survey.context.closed
+        if vmid in closed:
+            closed = {other: why for other, why in closed.items() if other != vmid}
         context = msgspec.structs.replace(
             self._survey.context,
             closed=closed,
             now_ms=self._deck.clock.now_ms(),
             shutdown_failed=frozenset(self._shutdown_failed),
         )
-        declared = {want.name: want for want in self._desired.values()}
-        return planner.plan_guest(self._desired[vmid], declared, self._seen, context)
+        return planner.plan_guest(self._desired[vmid], self._declared, self._seen, context)
 
     # -- working on one guest --------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -100,9 +101,13 @@ def derive(connection: sqlite3.Connection, records: Sequence[Record], standings:
         [(record.event.upid, record.op_id) for record in records if isinstance(record.event, TaskRunning)],
     )
     gate_tables.derive(connection, standings)
-    for record in records:
-        if isinstance(record.event, SystemEvent):
-            _derive_system(connection, record.event)
+    system = [record.event for record in records if not record.op_id and isinstance(record.event, SystemEvent)]
+    for adopting, events in groupby(system, key=_is_adoption):
+        if adopting:  # a recovery adopts thousands of guests at once
+            _adopt(connection, events)
+            continue
+        for event in events:
+            _derive_system(connection, event)
     if records:
         gate_tables.note_instant(connection, max(record.at_ms for record in records))
 
@@ -140,13 +145,22 @@ def _derive_adoption(connection: sqlite3.Connection, event: Adopted | Released) 
     """Apply one event about who is ours."""
     match event:
         case Adopted():
-            connection.execute(
-                "INSERT INTO adopted (vmid, uid, labels) VALUES (?, ?, ?)"
-                " ON CONFLICT (vmid) DO UPDATE SET uid = excluded.uid, labels = excluded.labels",
-                (event.vmid, event.uid, gate_tables.labels_text(event.labels)),
-            )
+            _adopt(connection, (event,))
         case Released():
             connection.execute("DELETE FROM adopted WHERE vmid = ? AND uid = ?", (event.vmid, event.uid))
+
+
+def _adopt(connection: sqlite3.Connection, events: Iterable[SystemEvent]) -> None:
+    """Apply events that say who is ours, in their order."""
+    connection.executemany(
+        "INSERT INTO adopted (vmid, uid, labels) VALUES (?, ?, ?)"
+        " ON CONFLICT (vmid) DO UPDATE SET uid = excluded.uid, labels = excluded.labels",
+        [(e.vmid, e.uid, gate_tables.labels_text(e.labels)) for e in events if isinstance(e, Adopted)],
+    )
+
+
+def _is_adoption(event: SystemEvent) -> bool:
+    return isinstance(event, Adopted)
 
 
 def _derive_upkeep(connection: sqlite3.Connection, event: Pruned | Doubted | Acknowledged) -> None:
