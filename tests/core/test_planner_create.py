@@ -141,6 +141,30 @@ def test_a_clone_waits_until_its_declared_source_is_a_template():
     assert "waits for g-9000: becoming a template cannot be undone" in stuck.blocked_by
 
 
+@pytest.mark.parametrize(
+    ("manifest", "source", "lacks"),
+    [
+        ({"template": True}, {"status": Power.STOPPED}, "is no template yet"),
+        ({"template": True}, {"status": Power.STOPPED, "template": True}, ""),
+        ({"template": True, "type": LXC}, {"status": Power.STOPPED}, ""),  # never will it be that
+        ({}, {"status": Power.STOPPED}, ""),
+        ({}, None, "does not exist yet"),
+    ],
+)
+def test_a_clone_waits_for_a_declared_source_that_is_still_to_be(manifest, source, lacks):
+    golden = want(9000, config={}, restart=Restart.ALLOWED, **manifest)
+    there = () if source is None else (seen(9000, config={}, **source),)
+    guest = next(one for one in all_of([golden, clone(config={})], *there).guests if one.vmid == 101)
+    note = f"after g-9000, which it is cloned from and which {lacks}"
+    assert [text for text in guest.notes if text.startswith("after ")] == ([note] if lacks else [])
+
+
+def test_a_clone_of_a_declared_source_that_cannot_be_read_says_so():
+    golden = want(9000, config={}, template=True)
+    guest = next(one for one in all_of([golden, clone(config={})], unread={9000: "away"}).guests if one.vmid == 101)
+    assert "its clone source 9000 cannot be read: away" in guest.blocked_by
+
+
 def test_a_guest_that_was_ours_and_is_gone_is_made_anew():
     guest = one(want(), adopted={101: "uid-101"})
     assert guest.bucket is Bucket.CREATE

@@ -21,7 +21,7 @@ def web(*observed, desired=WEB, **more):
 
 
 def db(**more):
-    return seen(110, name="db-1", **more)
+    return seen(110, **{"name": "db-1", **more})
 
 
 def test_in_an_empty_cluster_both_are_created_and_only_the_first_may_run():
@@ -44,6 +44,27 @@ def test_in_an_empty_cluster_both_are_created_and_only_the_first_may_run():
 def test_it_waits_until_the_other_runs(state, note):
     assert web(state).notes == (note,)
     assert next_op(web(state)) is None
+
+
+@pytest.mark.parametrize(
+    ("other", "state", "note"),
+    [
+        (DB, db(marker=None, config={"name": "another"}, name="another"), "which is another guest"),
+        (DB, db(marker=None, status=Power.STOPPED), "which is stopped"),
+        (DB, db(name="renamed", config={"name": "renamed"}, status=Power.STOPPED), "which is stopped"),
+        (want(110, name="db-1", template=True), db(status=Power.STOPPED), "which is no template yet"),
+        (want(110, name="db-1", template=True), db(template=True, status=Power.STOPPED), ""),
+        (DB, db(template=True, status=Power.STOPPED), ""),
+        (DB, db(), ""),
+    ],
+)
+def test_how_the_other_is_that_is_waited_for(other, state, note):
+    waiting = all_of([WEB, other], state).guests[1]
+    assert [text for text in waiting.notes if text.startswith("after ")] == ([f"after db-1, {note}"] if note else [])
+
+
+def test_one_that_cannot_be_read_is_waited_for():
+    assert web(unread={110: "pve2 is away"}).notes == ("after db-1, which cannot be read",)
 
 
 def test_it_goes_on_once_the_other_runs_or_is_as_its_manifest_wants():

@@ -230,6 +230,16 @@ def test_guests_of_ours_without_a_manifest_need_an_approved_destroy():
     assert next_op(orphan) is None
 
 
+def test_an_orphan_says_what_keeps_its_destroy_waiting():
+    quiet = all_of([], seen()).guests[0]
+    closed = all_of([], seen(), closed={101: "stop 0192 is in flight"}).guests[0]
+    assert diffs(quiet) == {"guest": ("g-101", "")}
+    assert quiet.approvals[0].kind == "destroy"
+    assert (quiet.notes, closed.notes) == ((), ("stop 0192 is in flight",))
+    locked = all_of([], seen(lock="backup")).guests[0]
+    assert locked.notes[0].startswith("locked by PVE (backup)")
+
+
 def test_guests_that_are_not_ours_never_appear():
     foreign = [
         template(),
