@@ -146,6 +146,22 @@ def test_labels_are_those_last_applied_to_a_guest_that_is_ours(tell):  # noqa: F
     tell(story)
 
 
+def test_who_is_ours_follows_the_order_within_an_append(tell):  # noqa: F811
+    async def story(journal, e):
+        def adopted(vmid: int, uid: str):
+            return draft("", Adopted(vmid=Vmid(vmid), uid=uid, labels={"of": uid}))
+
+        def released(vmid: int, uid: str):
+            return draft("", Released(vmid=Vmid(vmid), uid=uid))
+
+        first = [adopted(101, "u1"), adopted(102, "u2"), released(101, "u1"), adopted(101, "u3"), adopted(101, "u4")]
+        await journal.append(e, [*first, adopted(103, "u5"), released(102, "u2"), released(103, "another")])
+        assert await journal.adopted() == {101: "u4", 103: "u5"}
+        assert await journal.labels() == {101: {"of": "u4"}, 103: {"of": "u5"}}
+
+    tell(story)
+
+
 def test_one_shots_are_counted_from_their_start(tell):  # noqa: F811
     async def story(journal, e):
         for number in range(3):
