@@ -98,6 +98,11 @@ def test_nonces_outlast_requests():
     assert limits.NONCE_BITS >= 128
 
 
+def test_a_batch_of_requests_that_one_person_signed_each_shares_a_commit():
+    assert limits.GATE_BATCH_MAX * len(("requested", "approved", "accepted")) <= limits.GROUP_RECORDS_MAX
+    assert limits.GATE_BATCH_MAX <= limits.JOURNAL_QUEUE_MAX
+
+
 def test_vmids():
     assert ids.VMID_MIN == 100
     assert ids.VMID_MAX == 999_999_999
