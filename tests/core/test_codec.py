@@ -200,3 +200,26 @@ def test_what_cannot_be_written_is_refused_before_it_is():
     for wrong in ({"at_ms": -1}, {"at_ms": codec.INT_MAX + 1}, {"op_id": "\ud800"}, {"record_id": "\ud800"}):
         with pytest.raises(BadInput):
             codec.seal(Head(), Epoch(1), replace(draft("op", Paused()), **wrong), b"{}")
+
+
+@pytest.mark.parametrize("at_ms", [0, codec.INT_MAX])
+def test_the_first_and_the_last_instant_can_be_written(at_ms: int):
+    sample = replace(draft("op-1", Paused(guests=("web-1",))), at_ms=at_ms)
+    record, line = codec.seal(Head(), Epoch(1), sample, codec.encode_event(sample.event))
+    assert codec.decode(line, seq=record.seq).at_ms == at_ms
+
+
+def test_records_of_one_epoch_follow_each_other():
+    event = Paused(guests=("web-1",))
+    head = Head()
+    for _ in range(2):
+        record, _line = codec.seal(head, Epoch(1), draft("op-1", event), codec.encode_event(event))
+        head = codec.link(head, record)
+    assert (head.seq, head.epoch) == (2, 1)
+
+
+def test_an_event_may_fill_a_record_to_the_last_byte():
+    bare = len(codec.encode_event(Paused(guests=("",))))
+    assert len(codec.encode_event(Paused(guests=("x" * (RECORD_MAX_BYTES - bare),)))) == RECORD_MAX_BYTES
+    with pytest.raises(BadInput):
+        codec.encode_event(Paused(guests=("x" * (RECORD_MAX_BYTES - bare + 1),)))

@@ -1,0 +1,97 @@
+"""Whether a disk lies where a manifest wants it, and is as it wants it."""
+
+import pytest
+
+from trueup.core import disks
+from trueup.model.ids import GuestType
+
+QEMU = GuestType.QEMU
+CLOUD = "local-lvm:vm-101-cloudinit,media=cdrom"
+ISO = "iso:iso/debian.iso,media=cdrom"
+VOLUME = "local-lvm:vm-101-disk-0,size=32G"
+
+
+@pytest.mark.parametrize(
+    ("text", "cdrom", "cloudinit"),
+    [
+        (ISO, True, False),
+        ("none,media=cdrom", True, False),
+        ("none", True, False),
+        ("cdrom", True, False),
+        (CLOUD, True, True),
+        ("local-lvm:vm-101-cloudinit", True, True),
+        ("local-lvm:cloudinit", True, True),
+        (VOLUME, False, False),
+    ],
+)
+def test_a_drive_whose_medium_may_be_changed(text: str, cdrom: bool, cloudinit: bool) -> None:
+    disk = disks.seen(QEMU, "ide2", text)
+    assert (disk.cdrom, disk.cloudinit) == (cdrom, cloudinit)
+
+
+@pytest.mark.parametrize(
+    ("want", "have", "same"),
+    [
+        ({"storage": "local-lvm", "size": "32G"}, VOLUME, True),
+        ({"storage": "other", "size": "32G"}, VOLUME, False),
+        ({"size": "32G"}, VOLUME, True),
+        ("local-lvm:vm-101-disk-0", VOLUME, True),
+        ("local-lvm:vm-101-disk-1", VOLUME, False),
+        ("local-lvm:32", VOLUME, True),
+        ("other:32", VOLUME, False),
+        ("none,media=cdrom", "none,media=cdrom", True),
+        ("none,media=cdrom", ISO, False),
+        (ISO, "none,media=cdrom", False),
+        ("cdrom,media=cdrom", "cdrom,media=cdrom", True),
+        ("cdrom,media=cdrom", ISO, False),
+        (ISO, "cdrom,media=cdrom", False),
+        ({"media": "cdrom"}, "none,media=cdrom", True),
+        ({"media": "cdrom"}, "cdrom,media=cdrom", True),
+        ({"storage": "iso", "media": "cdrom"}, "none,media=cdrom", False),
+        ("local-lvm:cloudinit", CLOUD, True),
+        ("local-lvm:cloudinit", VOLUME, False),
+        ("local-lvm:vm-101-disk-0", CLOUD, False),
+        ({"storage": "local-lvm"}, CLOUD, True),
+        ("other:cloudinit", CLOUD, False),
+    ],
+)
+def test_a_disk_is_where_it_is_wanted(want: disks.Wanted, have: str, same: bool) -> None:
+    assert disks.same_place(QEMU, "ide2", want, have) is same
+
+
+@pytest.mark.parametrize(
+    ("want", "have", "same"),
+    [
+        ("local-lvm:cloudinit", CLOUD, True),
+        ("local-lvm:cloudinit,media=disk", CLOUD, True),  # PVE makes it a CD-ROM drive whatever one says
+        ("local-lvm:cloudinit,cache=unsafe", CLOUD, False),
+        ({"storage": "local-lvm", "size": "32G"}, VOLUME, True),
+        ({"storage": "local-lvm", "size": "32G", "media": "cdrom"}, VOLUME, False),
+        ({"storage": "local-lvm", "size": "32G", "cache": "unsafe"}, VOLUME, False),
+        ({"storage": "local-lvm", "size": "32G", "cache": "unsafe"}, VOLUME + ",cache=unsafe", True),
+        ({"storage": "local-lvm", "size": "32G", "cache": ""}, VOLUME + ",cache=unsafe", False),
+        ({"storage": "local-lvm", "size": "32G", "cache": ""}, VOLUME, True),
+    ],
+)
+def test_a_disk_has_the_options_that_are_wanted(want: disks.Wanted, have: str, same: bool) -> None:
+    assert disks.same_volume(QEMU, "ide2", want, have) is same
+
+
+@pytest.mark.parametrize(
+    ("want", "storage", "size"),
+    [
+        ({"storage": "local-lvm", "size": "32"}, "local-lvm", 32 * disks.GIB),
+        ({"storage": "local-lvm", "size": "512M"}, "local-lvm", 512 * 1024**2),
+        ({"file": "local-lvm:vm-101-disk-0", "size": "1G"}, "local-lvm", disks.GIB),
+        ({"storage": "local-lvm"}, "local-lvm", None),
+        ({"file": "local-lvm:8"}, "local-lvm", 8 * disks.GIB),
+    ],
+)
+def test_a_disk_as_a_manifest_gives_it(want: disks.Wanted, storage: str, size: int | None) -> None:
+    disk = disks.wanted(QEMU, "scsi0", want)
+    assert (disk.storage, disk.size) == (storage, size)
+
+
+@pytest.mark.parametrize("key", ["efidisk0", "tpmstate0"])
+def test_a_disk_whose_size_is_pves_own_affair_has_none(key: str) -> None:
+    assert disks.wanted(QEMU, key, {"storage": "local-lvm", "size": "4M"}).size is None
