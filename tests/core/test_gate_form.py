@@ -71,6 +71,7 @@ BAD = [
     identity(ctime="٣"),  # a digit, and no ASCII
     identity(macs="BC"),
     identity(macs={"a": 1}),
+    identity(macs={MAC: 1}),
     identity(macs=[MAC, "x"]),
     identity(macs=[1]),
     identity(smbios1_uuid=UUID + "0"),
@@ -163,6 +164,7 @@ def test_an_armored_signature_is_taken_for_sshsig_only() -> None:
     assert wrong(envelope({"sig": armor})) is Refusal.MALFORMED
     assert wrong(envelope({"sig": armor, "form": "webauthn"})) is Refusal.MALFORMED
     assert wrong(envelope({"sig": armor.replace("AA\nAA", "A"), "form": "sshsig"})) is Refusal.MALFORMED
+    assert wrong(envelope({"sig": armor.replace("AA\nAA", "AA==AAAA"), "form": "sshsig"})) is Refusal.MALFORMED
     assert parse_envelope(envelope({"sig": "AAAA", "form": "sshsig"})).signatures[0].raw == b"\0\0\0"
 
 

@@ -56,6 +56,7 @@ def test_it_waits_until_the_other_runs(state, note):
         (want(110, name="db-1", template=True), db(template=True, status=Power.STOPPED), ""),
         (DB, db(template=True, status=Power.STOPPED), ""),
         (DB, db(), ""),
+        (want(110, name="db-1", power=Power.STOPPED), db(), ""),
     ],
 )
 def test_how_the_other_is_that_is_waited_for(other, state, note):
@@ -116,6 +117,17 @@ def test_waiting_for_a_guest_that_will_not_move_is_being_blocked():
     assert "does not carry our marker" in foreign.blocked_by
     unread = web(unread={110: "down"})
     assert unread.blocked_by == "waits for db-1: it cannot be read: down"
+
+
+def test_what_can_be_done_before_the_wait_is_done_though_the_other_never_moves():
+    changed = want(101, name="web-1", after=("db-1",), config={**CONFIG, "cores": "4"})
+    guest = web(db(lock="backup", status=Power.STOPPED), seen(101, name="web-1", status=Power.STOPPED), desired=changed)
+    assert (guest.bucket, first(guest).kind) == (Bucket.UPDATE, "configure")
+
+
+def test_what_blocks_a_guest_itself_is_said_before_what_it_waits_for():
+    guest = web(db(lock="backup", status=Power.STOPPED), seen(101, name="web-1", status=Power.STOPPED, lock="disk"))
+    assert guest.blocked_by.startswith("locked by PVE (disk)")
 
 
 def test_being_blocked_goes_down_the_line():
