@@ -7,6 +7,7 @@
 | `store` | what a transaction is, and what follows when its outcome is not known |
 | `group_commit` | which appends share a transaction |
 | `tables` | what records change in the derived tables |
+| `gate_moment` | what the gate is told in one read |
 | `reader` | where queries run |
 | `audit` | whether a journal is what was written |
 | `retention` | which records may go, and how the chain goes over them |
