@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -28,7 +29,7 @@ class Watched:
         self._journal = journal
         self.calls: list[str] = []
         self.lookups: list[Lookup] = []
-        self.before = None
+        self.before: Callable[[], Awaitable[object]] | None = None
         self.append_fails = False
 
     def __getattr__(self, name):

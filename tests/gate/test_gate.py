@@ -405,9 +405,10 @@ def test_what_was_tampered_with_in_the_journal_does_not_count(tmp_path):
     async def story(scene: Scene) -> None:
         op = (await accept(scene)).op
         payload = (await scene.request(op)).payload
-        scene.deck = replace_deck(scene, Tampered(scene.journal, payload=payload[:-8] + "AAAAAAA="))
+        journal = Tampered(scene.journal, payload=payload[:-8] + "AAAAAAA=")
+        scene.deck = replace_deck(scene, journal)
         assert isinstance(await scene.new_gate().may_run(op, scene.world.observed()), Stop)
-        assert scene.deck.journal.changed
+        assert journal.changed
 
     play(tmp_path, story)
 
@@ -418,11 +419,12 @@ def test_an_approval_that_somebody_wrote_into_the_journal_does_not_count(tmp_pat
         first = await scene.gate.submit(signed(document, "alice"), "http")
         (mine,) = (await scene.request(first.request)).approvals
         forged = replace(mine, person="carol", key_id=key_id("carol"))
-        scene.deck = replace_deck(scene, Tampered(scene.journal, approvals=(mine, forged)))
+        journal = Tampered(scene.journal, approvals=(mine, forged))
+        scene.deck = replace_deck(scene, journal)
         answer = await scene.new_gate().submit(signed(document, "alice"), "http")
         assert (answer.outcome, answer.state) == (Outcome.REPETITION, "pending")
         assert await scene.events(Accepted) == []
-        assert scene.deck.journal.changed
+        assert journal.changed
 
     play(tmp_path, story)
 

@@ -5,7 +5,7 @@ from trueup.adapters.journal_admission import Append, Known, admit
 from trueup.adapters.journal_standing import Standings
 from trueup.core import codec
 from trueup.model.errors import IllegalTransition
-from trueup.model.ids import Epoch
+from trueup.model.ids import Epoch, OpId
 from trueup.model.ops import Reason
 
 HEAD = codec.Head(seq=1, epoch=Epoch(1))
@@ -48,7 +48,7 @@ def test_what_was_refused_leaves_no_trace():
     assert head == group.head
     assert [record.op_id for record, _ in group.lines] == ["s", "s", "s", "b", "b", "a"]
     assert {op_id: placed.first_seq for op_id, placed in group.standings.ops.items()} == {"s": 4, "b": 5, "a": 7}
-    assert (group.standings.ops["b"].view.upid, group.standings.ops["a"].view.upid) == ("UPID:x", "")
+    assert (group.standings.ops[OpId("b")].view.upid, group.standings.ops[OpId("a")].view.upid) == ("UPID:x", "")
     assert set(group.standings.requests) == set(group.standings.claims) == {"s"}
 
 

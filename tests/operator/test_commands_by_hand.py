@@ -198,7 +198,7 @@ def plan_says(stage: Stage, remedy: str) -> None:
 class Silent(BaseHTTPRequestHandler):
     """A web server that speaks no TLS."""
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -164,7 +165,11 @@ case("set a keeper under [cluster]", lambda _: signed(request("start"), "alice")
 
 def in_the_window(scene: Scene) -> bytes:
     clock(scene, SATURDAY)
-    times = {"not_before": instant(SATURDAY), "approve_by": instant(SATURDAY + 1), "execute_by": instant(SATURDAY + 2)}
+    times: dict[str, Any] = {
+        "not_before": instant(SATURDAY),
+        "approve_by": instant(SATURDAY + 1),
+        "execute_by": instant(SATURDAY + 2),
+    }
     return signed(request("stop", **times), "alice")
 
 

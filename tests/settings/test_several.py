@@ -7,7 +7,7 @@ import pytest
 from trueup.app import parts
 from trueup.edges.settings import load, load_all
 from trueup.model.errors import BadInput, ManyProblems
-from trueup.model.settings import Mode, Secret
+from trueup.model.settings import CaFile, Mode, Secret
 
 
 def table(name: str, more: str = "", host: str = "") -> str:
@@ -44,6 +44,7 @@ def test_each_has_a_folder_of_its_own(file, tmp_path):
     for settings, name in ((lab, "lab"), (shop, "shop")):
         here = tmp_path / name
         assert settings.cluster.name == name
+        assert isinstance(settings.cluster.trust, CaFile)
         assert settings.cluster.trust.path == here / "ca.pem"
         assert settings.cluster.token_secret.file == here / "token.secret"
         assert settings.store.path == here / "state/journal.db"
@@ -105,12 +106,15 @@ def test_a_secret_in_the_environment_is_for_one_cluster(file):
     keeper = 'keeper = {token_id = "keep@pve!key", user = "a@pve", prefix = "a-"}\n'
     lab, shop = read(file, table("lab-1", keeper) + table("shop"))
     assert lab.cluster.token_secret.variable == "TRUEUP_TOKEN_SECRET_LAB_1"
+    assert lab.cluster.keeper is not None
     assert lab.cluster.keeper.secret.variable == "TRUEUP_KEEPER_SECRET_LAB_1"
     assert shop.cluster.token_secret.variable == "TRUEUP_TOKEN_SECRET_SHOP"
 
 
 def test_in_one_database_each_has_a_journal_of_its_own(file):
     lab, shop = read(file, f'{TWO}[store]\nurl = "postgresql://h/d"\n')
+    assert lab.store.postgres is not None
+    assert shop.store.postgres is not None
     assert (lab.store.postgres.journal, shop.store.postgres.journal) == ("lab", "shop")
     assert lab.store.path != shop.store.path
 
