@@ -95,3 +95,64 @@ def test_a_disk_as_a_manifest_gives_it(want: disks.Wanted, storage: str, size: i
 @pytest.mark.parametrize("key", ["efidisk0", "tpmstate0"])
 def test_a_disk_whose_size_is_pves_own_affair_has_none(key: str) -> None:
     assert disks.wanted(QEMU, key, {"storage": "local-lvm", "size": "4M"}).size is None
+
+
+GB = 32 * disks.GIB
+
+
+@pytest.mark.parametrize(
+    ("key", "want", "have", "change"),
+    [
+        ("scsi0", {"size": "32G"}, f"a:b,size={GB}", 0),
+        ("scsi0", {"size": "32G"}, f"a:b,size={GB + disks.SIZE_SLACK - 1}", 0),
+        ("scsi0", {"size": "32G"}, f"a:b,size={GB + disks.SIZE_SLACK}", -disks.SIZE_SLACK),
+        ("scsi0", {"size": "32G"}, f"a:b,size={GB - 1}", 1),
+        ("scsi0", {"size": "32G"}, "a:b", 0),
+        ("scsi0", {"storage": "a"}, "a:b,size=1G", 0),
+        ("ide2", {"file": "iso:iso/x.iso", "media": "cdrom", "size": "2G"}, "iso:iso/x.iso,media=cdrom,size=1G", 0),
+        ("efidisk0", {"storage": "a", "size": "4M"}, "a:b,size=528K", 0),
+    ],
+)
+def test_by_how_much_a_disk_would_have_to_grow(key: str, want: disks.Wanted, have: str, change: int) -> None:
+    assert disks.size_change(QEMU, key, want, have) == change
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [("1", "on"), ("true", "on"), ("Yes", "on"), ("0", "ignore"), ("false", "ignore"), ("No", "ignore"), ("on", "on")],
+)
+def test_discard_is_on_or_ignore_however_yaml_spells_it(given: str, sent: str) -> None:
+    want = {"storage": "a", "size": "8G", "discard": given, "cache": "unsafe"}
+    assert disks.render_new(QEMU, "scsi0", want) == f"a:8,discard={sent},cache=unsafe"
+
+
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [("32G", "32"), ("512M", "0.5"), ("1K", "0.00000095367431640625"), ("1", "1"), ("10G", "10"), ("1536M", "1.5")],
+)
+def test_a_new_disks_size_is_in_gib_to_the_last_kib(size: str, number: str) -> None:
+    assert disks.render_new(QEMU, "scsi0", {"storage": "a", "size": size}) == f"a:{number}"
+
+
+@pytest.mark.parametrize(
+    ("want", "have", "sent"),
+    [
+        ({"size": "32G", "cache": "unsafe"}, VOLUME, "local-lvm:vm-101-disk-0,cache=unsafe,size=32G"),
+        ({"cache": ""}, VOLUME + ",cache=unsafe", "local-lvm:vm-101-disk-0,size=32G"),
+        ("none,media=cdrom", ISO, "none,media=cdrom"),
+        ({"media": "cdrom"}, ISO + ",size=600M", "iso:iso/debian.iso,media=cdrom,size=600M"),
+        (ISO, "iso:iso/debian.iso,media=cdrom,size=600M", "iso:iso/debian.iso,media=cdrom,size=600M"),
+    ],
+)
+def test_what_changes_is_sent_with_the_volume_that_is_there(want: disks.Wanted, have: str, sent: str) -> None:
+    assert disks.render_changed(QEMU, "ide2", want, have) == sent
+
+
+def test_an_imported_disk_takes_its_size_from_what_is_imported() -> None:
+    disk = disks.wanted(QEMU, "scsi0", "local-lvm:0,import-from=nfs:101/x.raw")
+    assert (disk.storage, disk.volume, disk.size) == ("local-lvm", "", None)
+
+
+@pytest.mark.parametrize(("text", "storage"), [("/dev/disk/by-id/a:b", ""), ("local:101/x.raw", "local"), ("none", "")])
+def test_a_path_is_on_no_storage(text: str, storage: str) -> None:
+    assert disks.seen(QEMU, "scsi0", text).storage == storage

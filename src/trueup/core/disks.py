@@ -108,12 +108,10 @@ def seen(guest_type: GuestType, key: str, have: str) -> Disk:
 def same_place(guest_type: GuestType, key: str, want: Wanted, have: str) -> bool:
     """Whether the disk is on the wanted storage, and is the wanted volume where the manifest names one."""
     new, old = wanted(guest_type, key, want), seen(guest_type, key, have)
-    if new.volume == "cdrom" or old.volume == "cdrom" or "none" in {new.volume, old.volume}:
-        return new.volume == old.volume or not (new.volume or new.storage)
     if new.storage and new.storage != old.storage:
         return False
-    if new.cloudinit or old.cloudinit:
-        return new.cloudinit == old.cloudinit or not new.volume
+    if new.cloudinit and old.cloudinit:
+        return True  # PVE names the drive itself
     return not new.volume or new.volume == old.volume
 
 
