@@ -141,7 +141,7 @@ def same_size(guest_type: GuestType, key: str, want: Wanted, have: str) -> bool:
 def size_change(guest_type: GuestType, key: str, want: Wanted, have: str) -> int:
     """By how many bytes the disk would have to grow; negative where it would have to shrink, which PVE cannot do."""
     new, old = wanted(guest_type, key, want), seen(guest_type, key, have)
-    if not new.size or not old.size or new.cdrom or sizeless(key):  # 0 is a subvolume without a limit
+    if not new.size or not old.size or new.cdrom:  # 0 is a subvolume without a limit
         return 0
     if new.size <= old.size < new.size + SIZE_SLACK:
         return 0
