@@ -2,6 +2,8 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
+# Where it is set, each of the hundreds of processes that tests start would compile all of trueup anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup docs demo picture pictures browser test fuzz check lint format types floors quick bench deb simulate mutants chaos lock clean
 
 VENV := .venv
