@@ -71,6 +71,7 @@ def test_a_disk_is_where_it_is_wanted(want: disks.Wanted, have: str, same: bool)
         ({"storage": "local-lvm", "size": "32G", "cache": "unsafe"}, VOLUME + ",cache=unsafe", True),
         ({"storage": "local-lvm", "size": "32G", "cache": ""}, VOLUME + ",cache=unsafe", False),
         ({"storage": "local-lvm", "size": "32G", "cache": ""}, VOLUME, True),
+        ({"storage": "local-lvm", "iops_rd": "100"}, VOLUME, False),  # it has no default
     ],
 )
 def test_a_disk_has_the_options_that_are_wanted(want: disks.Wanted, have: str, same: bool) -> None:
@@ -142,6 +143,9 @@ def test_a_new_disks_size_is_in_gib_to_the_last_kib(size: str, number: str) -> N
         ("none,media=cdrom", ISO, "none,media=cdrom"),
         ({"media": "cdrom"}, ISO + ",size=600M", "iso:iso/debian.iso,media=cdrom,size=600M"),
         (ISO, "iso:iso/debian.iso,media=cdrom,size=600M", "iso:iso/debian.iso,media=cdrom,size=600M"),
+        ({"storage": "iso", "media": "cdrom"}, "none,media=cdrom", "none,media=cdrom"),  # no medium is named
+        ("local-lvm:vm-101-disk-1,cache=unsafe", VOLUME, "local-lvm:vm-101-disk-0,cache=unsafe,size=32G"),
+        ("local-lvm:0,import-from=nfs:1/x.raw,ssd=1", VOLUME, "local-lvm:vm-101-disk-0,ssd=1,size=32G"),
     ],
 )
 def test_what_changes_is_sent_with_the_volume_that_is_there(want: disks.Wanted, have: str, sent: str) -> None:
