@@ -301,3 +301,104 @@ def test_the_marker_of_the_source_does_not_matter():
 
 def test_seen_is_not_created():
     assert kinds(one(want(), seen())) == []
+
+
+# -- at the edges ------------------------------------------------------------------------------------------------------
+
+DUMP = Archive(volume="b:backup/vzdump-qemu-7-x.vma.zst")
+
+
+def test_a_restore_names_the_one_storage_of_its_disks_whatever_else_has_a_colon():
+    config = {
+        "scsi0": {"storage": "local-lvm", "size": "32G"},
+        "scsi1": "",
+        "scsi2": "/dev/disk/by-id/x",
+        "ide2": "iso:iso/x.iso,media=cdrom",
+        "hostpci0": "0000:01:00.0",
+    }
+    assert one(want(source=DUMP, config=config)).ops[0].params["storage"] == "local-lvm"
+    several = {"scsi0": {"storage": "a", "size": "1G"}, "scsi1": {"storage": "b", "size": "1G"}}
+    assert "storage" not in one(want(source=DUMP, config=several)).ops[0].params
+
+
+def test_a_restore_without_disks_in_the_manifest_says_nothing_of_them():
+    assert one(want(source=DUMP, config={"cores": "2"})).notes == ()
+
+
+def test_a_clone_that_would_take_anothers_volume_says_so():
+    guest = one(clone(config={"scsi1": {"volume": "local-lvm:vm-102-disk-1"}}), template())
+    assert guest.blocked_by.startswith("cloning 9000 cannot give that: 101.yaml:1: scsi1: volume local-lvm:vm-102-")
+
+
+def test_a_linked_clone_beside_its_template_needs_no_shared_storage():
+    guest = one(clone(full=False, config={}), template(), shared=frozenset())
+    assert (kinds(guest), guest.notes) == (["clone", "start"], ())
+
+
+def test_only_disks_on_storages_tie_a_clone_to_its_node():
+    had = {
+        "scsi0": "local-lvm:base-9000-disk-0,size=8G",
+        "scsi1": "/dev/disk/by-id/x",
+        "ide2": "iso:iso/x.iso,media=cdrom",
+    }
+    there = clone(config={}, node=NodeName("pve2"))
+    guest = one(there, template(config=had), shared=frozenset({"local-lvm"}))
+    assert (guest.ops[0].params["target"], guest.notes) == ("pve2", ())
+
+
+@pytest.mark.parametrize(("text", "sent"), [("mine", "mine"), (None, "")])
+def test_a_clone_of_a_guest_to_be_has_the_text_of_its_manifest(text, sent):
+    golden = want(9000, config={})
+    guest = all_of([golden, clone(config={}, description=text)]).guests[1]
+    assert guest.ops[0].description == sent
+
+
+@pytest.mark.parametrize(
+    ("config", "had", "storage"),
+    [
+        ({"scsi0": "ceph:8", "hostpci0": "0000:01:00.0"}, {"hostpci0": "0000:01:00.0"}, "ceph"),
+        ({"scsi0": "ceph:8", "scsi1": {"size": "8G"}}, {"scsi1": "local-lvm:base-9000-disk-1,size=8G"}, "ceph"),
+        ({"scsi0": "ceph:8", "scsi1": "ceph:8"}, {"scsi1": "ceph:base-9000-disk-1,size=8G"}, "ceph"),
+        ({"scsi0": "local-lvm:8", "ide0": "ceph:4"}, {"ide0": "iso:iso/x.iso,media=cdrom"}, None),
+        ({"scsi0": "ceph:8", "scsi1": "/dev/disk/by-id/a:b"}, {"scsi1": "/dev/disk/by-id/a:b"}, "ceph"),
+    ],
+)
+def test_the_storage_of_a_full_clone_is_that_of_its_disks(config, had, storage):
+    guest = one(clone(config=config), template(config={"scsi0": "local-lvm:base-9000-disk-0,size=8G", **had}))
+    assert guest.ops[0].params.get("storage") == storage
+
+
+def test_a_disk_where_a_medium_is_wanted_is_not_moved_first():
+    had = {"ide0": "local-lvm:base-9000-disk-1,size=1G"}
+    guest = one(clone(config={"ide0": "iso:iso/x.iso,media=cdrom"}), template(config=had))
+    assert "the disk is local-lvm:vm-101-disk-1, which" in guest.blocked_by
+    several = {"scsi0": "x:base-9000-disk-0,size=1G", "scsi1": "x:base-9000-disk-1,size=1G"}
+    apart = one(clone(config={"scsi0": {"storage": "a"}, "scsi1": {"storage": "b"}}), template(config=several))
+    assert apart.blocked_by.count("the disk is x:vm-101-disk-") == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "had"),
+    [
+        ("unused0", "local-lvm:base-9000-disk-7"),  # a clone has none
+        ("ide0", "l:iso/vm-9000-tools.iso,media=cdrom"),  # a medium is no volume of the source
+        ("scsi1", "none"),
+        ("scsi1", "damaged"),
+    ],
+)
+def test_what_a_clone_has_of_its_source_as_it_is(key, had):
+    wanted = "" if key == "unused0" else had
+    assert kinds(one(clone(config={key: wanted}), template(config={key: had}))) == ["clone", "start"]
+
+
+def test_a_clones_drive_for_cloud_init_is_its_own():
+    had = {"ide2": "local:9000/vm-9000-cloudinit.qcow2,media=cdrom"}
+    guest = one(clone(config={"ide2": "local:cloudinit,cache=unsafe"}), template(config=had))
+    assert guest.ops[1].params["ide2"].startswith("local:vm-101-cloudinit.qcow2,")
+
+
+def test_a_cloned_container_gets_its_own_addresses_too():
+    had = {"rootfs": "a:base-9000-disk-0,size=8G", "net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01"}
+    config = {"net0": {"name": "eth0", "hwaddr": "BC:24:11:00:00:01"}}
+    guest = one(clone(201, type=LXC, config=config), template(type=LXC, config=had))
+    assert kinds(guest) == ["clone", "configure", "start"]

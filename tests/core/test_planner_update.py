@@ -1,11 +1,13 @@
 """Differences of guests that exist: what is written, what grows, what needs people."""
 
 import pytest
+from msgspec.structs import replace
 
 from tests.core.planning import CONFIG, LXC, SEEN, all_of, diffs, first, kinds, mark, one, seen, template, want
 from trueup.core.planner import next_op
 from trueup.core.properties import MASK
 from trueup.model.guests import Power, Restart
+from trueup.model.ops import Kind
 from trueup.model.plan import Bucket
 
 
@@ -188,7 +190,10 @@ def test_a_medium_is_changed_and_taken_out_by_a_config_write():
     had = {"ide2": "l:iso/a.iso,media=cdrom,size=3M"}
     changed = one(want(config={"ide2": "l:iso/b.iso,media=cdrom"}), seen(config=had))
     assert changed.ops[0].params == {"ide2": "l:iso/b.iso,media=cdrom"}
-    assert one(want(config={"ide2": ""}), seen(config=had)).ops[0].params == {"delete": "ide2"}
+    taken = one(want(config={"ide2": ""}), seen(config=had))
+    assert (kinds(taken), taken.ops[0].params) == (["configure"], {"delete": "ide2"})
+    kept = one(want(config={"ide2": "l:iso/b.iso,media=cdrom"}), seen(config={"ide2": had["ide2"] + ",cache=unsafe"}))
+    assert kept.ops[0].params == {"ide2": "l:iso/b.iso,media=cdrom,cache=unsafe"}
     disk = one(want(config={"ide2": "a:4"}), seen(config=had))
     assert disk.ops[0].params == {"ide2": "a:4"}
 
@@ -249,3 +254,68 @@ def test_guests_that_are_not_ours_never_appear():
         seen(304, marker=mark(304, uid="new")),
     ]
     assert all_of([], *foreign, adopted={304: "old"}).guests == ()
+
+
+# -- at the edges ------------------------------------------------------------------------------------------------------
+
+
+def test_a_fence_holds_protection_alone():
+    guest = one(want(config={"cores": "4"}), seen(), fenced=frozenset({101}))
+    assert guest.ops[0].params == {"cores": "4"}
+    assert "protection" not in str(guest.notes)
+    assert "protection stays on" not in str(one(want(config={"protection": "0"}), seen()).notes)
+
+
+def test_a_secret_that_goes_is_gone_in_the_goal_too():
+    guest = one(want(config={"cipassword": ""}), seen(config={"cipassword": MASK}))
+    assert guest.ops[0].goal == {"cipassword": ""}
+    assert diffs(one(want(config={"cipassword": "x"}), seen())) == {"cipassword": ("", MASK)}
+
+
+def test_only_disks_have_an_owner_in_their_name():
+    hook = want(config={"hookscript": "local:snippets/vm-102-hook.pl"})
+    assert kinds(one(hook, seen())) == ["configure"]
+    vm = one(want(config={"scsi1": {"volume": "local-lvm:vm-102-disk-1"}}), seen())
+    assert "`qm disk move 102 DISK --target-vmid 101`" in vm.blocked_by
+    box = one(want(type=LXC, config={"mp0": "a:vm-102-disk-1,mp=/x"}), seen(type=LXC, config={}))
+    assert "`pct move-volume 102 VOLUME --target-vmid 101`" in box.blocked_by
+
+
+def test_the_manifests_own_name_and_text_may_stand_in_its_config():
+    assert one(want(config={"description": "mine", "name": "g-101"}), seen()).unsupported == ()
+    assert one(want(type=LXC, config={"hostname": "g-101"}), seen(type=LXC, config={})).unsupported == ()
+    assert len(one(want(config={"hostname": "other", "name": "other"}), seen()).unsupported) == 2
+
+
+def test_a_name_is_the_configs_or_else_that_of_the_list():
+    assert one(want(config={}), seen(config={"name": "g-101"}, name="stale")).ops == ()
+    assert one(want(config={}), replace(seen(), config={})).ops == ()
+    nameless = one(want(config={}), replace(seen(), config={}, name=""))
+    assert nameless.diff[0].why.startswith("not set; ")
+
+
+def test_what_has_to_be_approved_says_which_request_it_needs():
+    box = one(want(type=LXC, config={"unprivileged": "1"}), seen(type=LXC, config={}))
+    (approval,) = box.approvals
+    assert (approval.kind, box.ops) == (Kind.DESTROY, ())
+    assert kinds(one(want(config={"unprivileged": "1"}), seen())) == ["configure"]
+    root = one(want(type=LXC, config={"rootfs": ""}), seen(type=LXC, config={"rootfs": "a:subvol-101-disk-0,size=8G"}))
+    assert root.approvals[0].why == "the manifest takes the disk away: only a new guest can have that"
+    moved = one(want(config={"scsi0": {"storage": "ceph", "size": "32G"}}), seen())
+    assert moved.approvals[0].kind is Kind.DISK_REMOVE
+
+
+@pytest.mark.parametrize(
+    ("size", "asked"),
+    [("32G", ["configure"]), ("34359738367", ["configure", "grow"]), ("34359738368", ["configure"])],
+)
+def test_a_disk_grows_by_what_it_lacks_and_no_more(size, asked):
+    value = {"storage": "local-lvm", "size": "32G", "ssd": "1"}
+    had = {"scsi0": f"local-lvm:vm-101-disk-0,size={size}"}
+    guest = one(want(config={"scsi0": value}), seen(config=had))
+    assert (guest.bucket, kinds(guest)) == (Bucket.UPDATE, asked)
+
+
+def test_growth_is_told_in_pves_sizes():
+    guest = one(want(config={"scsi0": {"storage": "local-lvm", "size": "64G"}}), seen())
+    assert diffs(guest) == {"scsi0": ("32G", "64G")}

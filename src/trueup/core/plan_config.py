@@ -109,7 +109,7 @@ def refuse_others_volume(want: Desired, key: str, value: Wanted) -> None:
     Raises:
         BadInput: by its name, the volume is another guest's.
     """
-    if not properties.is_disk(want.type, key) or properties.is_gone(value):
+    if not properties.is_disk(want.type, key):
         return
     volume = disks.wanted(want.type, key, value).volume
     owner = _OWNER.match(volume.rpartition(":")[2].rpartition("/")[2])

@@ -147,9 +147,7 @@ def _in_pool(want: Desired) -> dict[str, str]:
 def _storages(want: Desired) -> set[str]:
     """The storages that the manifest names for its disks."""
     found = [
-        disks.wanted(want.type, key, value)
-        for key, value in want.config.items()
-        if properties.is_disk(want.type, key) and not properties.is_gone(value)
+        disks.wanted(want.type, key, value) for key, value in want.config.items() if properties.is_disk(want.type, key)
     ]
     return {disk.storage for disk in found if disk.storage and not disk.cdrom}
 
@@ -274,7 +272,7 @@ def _other_storage(want: Desired, source: Observed) -> str:
     differs = False
     for key, value in want.config.items():
         have = source.config.get(key)
-        if have is None or not properties.is_disk(want.type, key) or properties.is_gone(value):
+        if have is None or not properties.is_disk(want.type, key):
             continue
         new, old = disks.wanted(want.type, key, value), disks.seen(want.type, key, have)
         if new.storage and not new.cdrom and not old.cdrom:
@@ -331,5 +329,5 @@ def _cloned_volume(want: Desired, key: str, have: str, storage: str) -> str:
     where, _, volume = disk.volume.partition(":")
     if not volume or (disk.cdrom and not disk.cloudinit) or disk.volume.startswith("/"):
         return have
-    name = _VOLUME_NAME.sub(f"vm-{want.vmid}-", volume.rpartition("/")[2] if disk.cloudinit else volume)
+    name = _VOLUME_NAME.sub(f"vm-{want.vmid}-", volume)
     return have.replace(disk.volume, f"{storage if storage and not disk.cdrom else where}:{name}", 1)
