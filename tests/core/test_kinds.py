@@ -11,7 +11,7 @@ import pytest
 
 from tests.core.operations import LXC, QEMU, intent
 from trueup.core import probes
-from trueup.core.kinds import KINDS, STATE_FENCES, Fence, KindSpec, Route, TaskId, Tier
+from trueup.core.kinds import KINDS, STATE_FENCES, Fence, KindSpec, Reads, Route, TaskId, Tier
 from trueup.core.probes import Landing, Sight
 from trueup.model import limits
 from trueup.model.ids import GuestType
@@ -122,9 +122,14 @@ def test_a_call_that_pve_does_not_offer_is_a_key_error():
         KINDS[Kind.UNLOCK].route(LXC)
 
 
-@pytest.mark.parametrize("kind", [Kind.CONFIGURE, Kind.TAG, Kind.DISK_REMOVE])
+@pytest.mark.parametrize("kind", [Kind.CONFIGURE, Kind.TAG, Kind.DETACH, Kind.DISK_REMOVE])
 def test_containers_have_only_the_synchronous_config_write(kind: Kind):
     assert KINDS[kind].route(LXC) == Route(method="PUT", path=GUEST + "/config")
+
+
+@pytest.mark.parametrize("guest", list(GuestType))
+def test_pools_are_changed_synchronously(guest: GuestType):
+    assert KINDS[Kind.POOL].route(guest) == Route(method="PUT", path="/pools/{pool}")
 
 
 def test_unlocking_is_synchronous():
@@ -146,6 +151,21 @@ def test_its_path_asks_only_for_what_an_operation_knows(kind: Kind):
     for route in KINDS[kind].routes.values():
         fields = {field for _, field, _, _ in string.Formatter().parse(route.path) if field}
         assert fields <= {"node", "type", "vmid", "source", "pool", "snapshot", "storage", "volume"}
+
+
+@every_kind
+def test_what_its_probe_reads(kind: Kind):
+    reads = {
+        **dict.fromkeys(("start", "shutdown", "stop"), "state"),
+        **dict.fromkeys(("snapshot", "snapshot-delete"), "snapshots"),
+        **dict.fromkeys(("backup", "backup-delete"), "backups"),
+    }
+    assert KINDS[kind].reads.value == reads.get(kind.value, "guest")
+
+
+def test_whose_task_ends_before_what_it_was_for_is_told():
+    later = {"clone", "pool", "start", "shutdown", "stop", "reboot", "migrate", "destroy"}
+    assert {kind.value for kind, spec in KINDS.items() if not spec.end_is_end} == later
 
 
 def test_what_this_version_can_issue():
@@ -230,6 +250,25 @@ def test_a_kind_without_an_attributable_trace_never_leans_on_the_end_of_a_foreig
     if KINDS[kind].task_id is TaskId.SOURCE:
         assert not KINDS[kind].end_is_end
         assert KINDS[kind].marks
+
+
+# -- words and what holds where nothing is said ------------------------------------------------------------------------
+
+
+def test_the_words_are_those_that_are_shown_and_kept():
+    assert [tier.value for tier in Tier] == ["safe", "disruptive", "destructive"]
+    assert [fence.value for fence in Fence] == ["digest", "protection", "goal", "token"]
+    assert [task_id.value for task_id in TaskId] == ["vmid", "source", "vmid@storage", ""]
+    assert [reads.value for reads in Reads] == ["guest", "state", "snapshots", "backups"]
+
+
+def test_what_a_kind_does_not_say_of_itself():
+    start = KINDS[Kind.START]
+    bare = KindSpec(
+        kind=start.kind, tier=start.tier, routes={}, task_id=TaskId.VMID, probe=start.probe, fence=Fence.GOAL
+    )
+    assert (bare.marks, bare.guarded, bare.lifts, bare.needs_quorum, bare.carried_out) == (False,) * 5
+    assert (bare.end_is_end, bare.reads, bare.one_shot_fence) == (True, Reads.GUEST, None)
 
 
 # -- completeness -----------------------------------------------------------------------------------------------------
