@@ -104,11 +104,14 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="so many of each module only")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--tables", action="store_true", help="only what runs at the import, as tables do")
+    parser.add_argument("--short", action="store_true", help="try what survives by no more tests; it is only told")
     parser.add_argument("--out", type=Path, help="write here what noticed each mistake, as JSON")
     parser.add_argument("--copied", action="store_true", help="this tree is the copy already")
     asked = parser.parse_args()
     if asked.copied:
-        return _Run(asked.workers).run(asked.modules, asked.sample, asked.seed, asked.out)
+        run = _Run(asked.workers, tables=asked.tables, short=asked.short)
+        return run.run(asked.modules, asked.sample, asked.seed, asked.out)
     out = ["--out", str(asked.out.resolve())] if asked.out else []
     with tree.copied(ROOT) as copy:
         (copy / "tmp").mkdir()
@@ -126,8 +129,8 @@ class _Cold:
 
 
 class _Run:
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
+    def __init__(self, workers: int, *, tables: bool, short: bool) -> None:
+        self._workers, self._tables, self._short = workers, tables, short
         self._work = Path(os.environ["TMPDIR"])
         self._began = time.monotonic()
         self._killers: dict[str, Counter[str]] = {}
@@ -135,6 +138,9 @@ class _Run:
     def run(self, names: Sequence[str], sample: int, seed: int, out: Path | None) -> int:
         near = self._reach("near", NEAR)
         todo = [_module(name, sample, seed) for name in names]
+        if self._tables:
+            for one in todo:
+                one.asked = [number for number in one.asked if _at_import(one, number, near)]
         self._tell(f"{sum(len(one.asked) for one in todo)} mistakes in {len(todo)} modules")
         tried = self._warm(todo, near, NEAR, choice.ENOUGH_S, lambda _: True)
         self._tell(f"{len(tried)} in functions are tried")
@@ -142,15 +148,16 @@ class _Run:
         self._cold(todo, near, tried)
         self._tell("those in tables are tried")
         reasons = listed()
-        self._rest(todo, near, tried, reasons)
-        self._tell("what survived and has no reason is tried by every test that runs it")
-        if any(one.key(number) not in reasons for one in todo for number in one.alive()):
+        if not self._short:
+            self._rest(todo, near, tried, reasons)
+            self._tell("what survived and has no reason is tried by every test that runs it")
+        if not self._short and any(one.key(number) not in reasons for one in todo for number in one.alive()):
             self._warm(todo, self._reach("wide", WIDE), WIDE, WIDE_S, lambda key: key not in reasons)
             self._tell("what survived is tried in whole stories")
         if out:
             told = {one.name: {"/".join(one.key(n)[1:]): one.noticed.get(n, "") for n in one.asked} for one in todo}
             out.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
-        return _report(todo, reasons, whole=not sample)
+        return _report(todo, reasons, whole=not sample and not self._tables)
 
     def _tell(self, text: str) -> None:
         print(f"[{time.monotonic() - self._began:4.0f} s] {text}", flush=True)
@@ -204,7 +211,7 @@ class _Run:
         for one in todo:
             for number in one.alive():
                 function = f"{one.name}:{one.found[number].function}"
-                if not one.found[number].function or function in known.at_import or not wanted(one.key(number)):
+                if _at_import(one, number, known) or not wanted(one.key(number)):
                     continue
                 if function not in chosen:
                     chosen[function] = choice.warm(known, function, enough_s)
@@ -255,6 +262,12 @@ class _Run:
         likely = [test for test, _ in killers if test in job.choice.tests]
         tests = list(dict.fromkeys([*likely, *job.choice.tests]))
         return cold.run(job.module.name, job.module.found[job.number].tree, tests, say)
+
+
+def _at_import(one: Module, number: int, known: reach.Reach) -> bool:
+    """Whether a mistake is in what runs when the module or a test is imported."""
+    function = one.found[number].function
+    return not function or f"{one.name}:{function}" in known.at_import
 
 
 def _broken(code: int, test: str, module: str) -> None:
