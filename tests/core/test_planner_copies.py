@@ -9,6 +9,7 @@ from trueup.core import marker as markers
 from trueup.core.planner import next_op
 from trueup.model.guests import Backup, BackupPolicy, Power, Restart, Snapshot, SnapshotPolicy
 from trueup.model.ids import Vmid
+from trueup.model.ops import Kind
 from trueup.model.plan import Bucket
 
 NIGHTLY = SnapshotPolicy(schedule="daily 02:00", keep=2)
@@ -190,3 +191,67 @@ def test_copies_come_after_everything_else():
     guest = one(desired, seen(snapshots={}, backups=(), status=Power.STOPPED), now_ms=NOON)
     assert kinds(guest) == ["configure", "pool", "start", "backup", "snapshot"]
     assert next_op(guest) == guest.ops[0]
+
+
+# -- at the edges ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_to_become_a_template_has_no_snapshots_taken_any_more():
+    golden = one(want(snapshots=NIGHTLY, template=True), seen(snapshots={}), now_ms=NOON)
+    assert "PVE takes no snapshots of a template" in golden.notes
+    assert "snapshot" not in kinds(golden)
+
+
+def test_one_too_many_is_told_as_one():
+    guest = snapshotting(taken(*(f"auto-202611{day}-0200" for day in (22, 23, 24))))
+    assert guest.notes[0].startswith("1 snapshot is more than the 2 to be kept; ")
+    assert [(approval.kind, approval.why) for approval in guest.approvals] == [
+        (Kind.SNAPSHOT_DELETE, "auto-20261122-0200 is more than the 2 to be kept")
+    ]
+    copied = backing(*(made(f"2026-11-{day}T01:00") for day in (22, 23, 24)))
+    assert copied.notes[0].startswith("1 backup is more than the 2 to be kept; ")
+    assert [approval.kind for approval in copied.approvals] == [Kind.BACKUP_DELETE]
+
+
+def test_a_later_one_of_ours_counts_for_this_time_too():
+    assert snapshotting(taken("auto-20261124-0300")).bucket is Bucket.UNCHANGED
+
+
+@pytest.mark.parametrize("name", ["auto-20261124", "auto-x", "autox20261124-0300", "nightly-20261124-0300"])
+def test_a_name_that_is_not_the_policys_is_none_of_ours(name):
+    guest = snapshotting(taken(name))
+    assert kinds(guest) == ["snapshot"]
+    assert diffs(guest)["snapshots"][0] == ""
+
+
+def test_a_snapshot_without_a_marker_is_nobodys():
+    bare = {"auto-20261101-0200": Snapshot(name="auto-20261101-0200", description="by hand", taken_s=1)}
+    assert diffs(snapshotting(bare))["snapshots"] == ("", "auto-20261124-0200")
+
+
+def test_the_newest_of_ours_is_the_last_whatever_their_order():
+    assert (
+        diffs(snapshotting(taken("auto-20261102-0200", "auto-20261101-0200")))["snapshots"][0] == "auto-20261102-0200"
+    )
+    guest = backing(made("2026-11-23T01:00"), made("2026-11-22T01:00"))
+    assert diffs(guest) == {"backups": ("pbs:backup/vm/101/2026-11-23T01:00", "pbs, 20261124-0100")}
+    assert guest.diff[0].why == "due by its schedule, daily 01:00"
+    assert diffs(backing())["backups"][0] == ""
+
+
+def test_the_hour_of_its_making_is_the_nodes_where_that_is_later():
+    note = f"g-101, by trueup {uuid7(at('2026-11-24T00:50'))}"
+    assert backing(made("2026-11-24T01:00", notes=note)).bucket is Bucket.UNCHANGED
+
+
+def test_a_backup_of_the_guests_first_hour_is_its_own():
+    born = mark(uid=uuid7(at("2026-11-24T01:00")))
+    assert backing(made("2026-11-24T01:00"), marker=born).bucket is Bucket.UNCHANGED
+
+
+def test_a_backup_that_interrupts_is_held_and_still_told_of():
+    policy = BackupPolicy(storage="pbs", schedule="daily 01:00", keep=1, mode="stop")
+    unknown = backing(policy=policy, status=Power.UNKNOWN)
+    assert "backup" not in kinds(unknown)
+    held = backing(policy=policy)
+    assert "a backup in mode stop interrupts it" in held.diff[0].why
