@@ -2,6 +2,7 @@
 # Builds trueup_VERSION_ARCH.deb for hosts that reach no package index: all it needs lies in /opt/trueup.
 # Run it on the Debian or Ubuntu release that the package is for, since compiled parts belong to one Python.
 #   deploy/debian/build.sh [FOLDER]      the package is written into FOLDER, dist/ by default
+# COMPRESSION=gzip makes it larger and thirty times sooner.
 set -eu
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
@@ -71,4 +72,4 @@ if [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl stop trueup.s
 PRERM
 chmod 0755 "$root/DEBIAN/postinst" "$root/DEBIAN/prerm"
 mkdir -p "$out"
-dpkg-deb --root-owner-group --build "$root" "$out/trueup_${version}_${arch}.deb"
+dpkg-deb -Z"${COMPRESSION:-xz}" --root-owner-group --build "$root" "$out/trueup_${version}_${arch}.deb"

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.sampling import times
 from tests.simulation import invariants, kinds
 from tests.simulation.deaths import turning_points
 from tests.simulation.harness import Scenario, simulate
@@ -16,8 +17,8 @@ from tests.simulation.stories import ops
 from trueup.model.ops import Kind, OpState
 
 EVERY = [pytest.param(one.kind, one.scenario, id=one.name) for one in kinds.every()]
-SAMPLE = 5
-"""Of the deaths with lost answers, every fifth is died in each commit; random stories take the rest."""
+SAMPLE = times(10, 1)
+"""Of the deaths with lost answers, every tenth is died in each commit; random stories take the rest."""
 LOST: tuple[dict[str, object], ...] = (
     {"fault": "reply_lost", "times": 2, "method": "POST"},
     {"fault": "reply_lost", "times": 1, "method": "PUT"},
