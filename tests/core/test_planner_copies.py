@@ -208,6 +208,8 @@ def test_one_too_many_is_told_as_one():
     assert [(approval.kind, approval.why) for approval in guest.approvals] == [
         (Kind.SNAPSHOT_DELETE, "auto-20261122-0200 is more than the 2 to be kept")
     ]
+    due = snapshotting(taken(*(f"auto-202611{day}-0200" for day in (21, 22, 23))))
+    assert due.notes[0].startswith("1 snapshot is more")
     copied = backing(*(made(f"2026-11-{day}T01:00") for day in (22, 23, 24)))
     assert copied.notes[0].startswith("1 backup is more than the 2 to be kept; ")
     assert [approval.kind for approval in copied.approvals] == [Kind.BACKUP_DELETE]
