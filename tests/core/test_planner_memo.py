@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.core.planning import NODES, clone, context, mark, seen, template, want
 from trueup.core import planner
@@ -89,3 +91,78 @@ def test_what_is_as_declared_is_not_planned_again() -> None:
     changed = planner.plan(desired, {**observed, Vmid(102): seen(102, status=Power.STOPPED)}, later, memo)
     assert changed.guests[0] is plan.guests[0]
     assert changed.guests[1].bucket is Bucket.POWER
+
+
+HOURLY: dict[str, Any] = {"snapshots": SnapshotPolicy(schedule="hourly", keep=2)}
+DAILY: dict[str, Any] = {"backups": BackupPolicy(storage="local", schedule="hourly", keep=1)}
+WINDOW: dict[str, Any] = {"restart": "02:00-04:00 UTC"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "first", "then"),
+    [
+        ({}, {}, {}, {"paused": frozenset({"*"})}),
+        ({}, {}, {}, {"quorate": False}),
+        ({}, {}, {}, {"installation": "other"}),
+        ({}, {}, {}, {"nodes": {NodeName("pve1"): False}}),
+        ({}, {}, {}, {"unread": {Vmid(101): "moved"}}),
+        ({}, {}, {"unread": {Vmid(101): "moved"}}, {}),
+        ({}, {}, {}, {"adopted": {Vmid(101): "another"}}),
+        ({}, {}, {}, {"closed": {Vmid(101): "in flight"}}),
+        ({"config": {"protection": "0"}}, {}, {}, {"fenced": frozenset({Vmid(101)})}),
+        (WINDOW, {"pending": ("cores",)}, {"now_ms": NOW_MS}, {"now_ms": NOW_MS + 14 * HOUR_MS}),
+        (HOURLY, {"snapshots": {}}, {"now_ms": NOW_MS}, {"now_ms": NOW_MS + HOUR_MS}),
+        (HOURLY, {"snapshots": None}, {"now_ms": NOW_MS}, {"now_ms": NOW_MS + HOUR_MS}),
+        (DAILY, {"backups": None}, {"now_ms": NOW_MS}, {"now_ms": NOW_MS + HOUR_MS}),
+    ],
+)
+def test_each_circumstance_that_a_plan_depends_on(
+    wanted: dict[str, Any], there: dict[str, Any], first: dict[str, Any], then: dict[str, Any]
+) -> None:
+    desired, observed, memo = [want(101, **wanted)], {Vmid(101): seen(101, **there)}, Memo()
+    for more in (first, then, first):
+        circumstances = context(**more)
+        assert planner.plan(desired, observed, circumstances, memo) == planner.plan(desired, observed, circumstances)
+
+
+def test_other_manifests_are_other_plans_however_many_they_are() -> None:
+    one, two, three = want(101), want(102), want(103)
+    observed = {Vmid(vmid): seen(vmid) for vmid in (101, 102, 103)}
+    memo = Memo()
+    for desired in ([one, two], [one, three], [two, three], [three], [two, three]):
+        found = planner.plan(desired, observed, context(), memo)
+        assert found == planner.plan(desired, observed, context())
+        assert memo.begin(desired, context()) == tuple(desired)
+
+
+def test_what_is_given_out_is_only_kept_for_what_is_as_declared() -> None:
+    memo, guest, there = Memo(), want(101), seen(101)
+    memo.begin([guest], context())
+    (plan,) = planner.plan([guest], {Vmid(101): there}, context()).guests
+    memo.keep(guest, there, context(), plan)
+    assert memo.known(guest, there, context()) is plan
+    assert memo.known(guest, None, context()) is None
+    for other in ({"snapshots": HOURLY["snapshots"]}, DAILY, WINDOW):
+        timed = want(101, **other)
+        memo.keep(timed, there, context(), plan)
+        assert memo.known(timed, there, context()) is None
+    changed = replace(plan, bucket=Bucket.UPDATE)
+    for seen_now, circumstances, result in (
+        (there, context(), changed),
+        (None, context(), plan),
+        (there, context(unread={Vmid(101): "moved"}), plan),
+    ):
+        memo.keep(guest, there, context(), plan)
+        memo.keep(guest, seen_now, circumstances, result)
+        assert memo.known(guest, there, context()) is None
+    memo.keep(guest, there, context(), plan)
+    memo.begin([want(102)], context())
+    memo.begin([guest], context())
+    assert memo.known(guest, there, context()) is None
+    memo.keep(guest, there, context(), plan)
+    memo.begin([guest], context(paused=frozenset({"x"})))
+    assert memo.known(guest, there, context()) is None
+    for restart in ("never", "allowed"):
+        timeless = want(101, restart=restart)
+        memo.keep(timeless, there, context(), plan)
+        assert memo.known(timeless, there, context()) is plan

@@ -113,6 +113,10 @@ SAME = [
     (QEMU, "net1", "", None),
     (QEMU, "net1", {}, None),
     (QEMU, "scsi0", {"storage": "a", "ssd": ""}, "a:vm-1-disk-0,size=1G"),
+    (QEMU, "machine", "q35,viommu=intel", "type=pc-q35-9.2,viommu=intel"),
+    (QEMU, "machine", "q35", "q35,enable-s3=1"),
+    (QEMU, "agent", {"enabled": "1", "type": ""}, "1"),
+    (QEMU, "agent", {"enabled": "1", "type": ""}, "1,type= "),
 ]
 
 DIFFERENT = [
@@ -145,6 +149,11 @@ DIFFERENT = [
     (QEMU, "cipassword", "secret", None),
     (QEMU, "name", "Web", "web"),
     (LXC, "unprivileged", "1", None),
+    (QEMU, "agent", {"enabled": "1", "type": ""}, "1,type=isa"),
+    (QEMU, "vga", "type=q35", "type=pc-q35-9.2"),
+    (QEMU, "machine", "type=x,viommu=q35", "type=x,viommu=pc-q35-9.2"),
+    (QEMU, "machine", "virt", "pc-q35-9.2"),
+    (QEMU, "agent", {"enabled": "1"}, "1,2"),  # which is no property string
 ]
 
 
@@ -180,7 +189,10 @@ def test_different_by_meaning(guest, key, want, have):
         (QEMU, "tags", "web, prod,web", "web;prod"),
         (QEMU, "sshkeys", "ssh-ed25519 AA+A me@x\n", "ssh-ed25519%20AA%2BA%20me%40x"),
         (QEMU, "sshkeys", "ssh-ed25519%20AA%2BA%20me%40x", "ssh-ed25519%20AA%2BA%20me%40x"),
-        (QEMU, "memory", "2048", "2048"),
+        (QEMU, "sshkeys", "ssh-ed25519 A\udc80", "ssh-ed25519%20A%3F"),  # half a surrogate pair
+        (QEMU, "memory", " 2048 ", "2048"),
+        (QEMU, "cipassword", " x ", " x "),
+        (QEMU, "description", " x\n", " x\n"),
         (QEMU, "net1", "", ""),
     ],
 )

@@ -72,6 +72,7 @@ def test_a_text_is_taken_apart(guest: GuestType, key: str, text: str, parts: Map
         (QEMU, "net0", {"bridge": "b", "macaddr": "AA"}, "bridge=b,macaddr=AA"),
         (LXC, "net0", {"name": "eth0", "model": "x"}, "name=eth0,model=x"),
         (QEMU, "rng0", {"max_bytes": "9", "source": "/dev/urandom"}, "/dev/urandom,max_bytes=9"),
+        (QEMU, "cpu", {"model": "x", "cputype": "host"}, "host,model=x"),
         (QEMU, "watchdog", {"action": "reset", "model": "ib700"}, "ib700,action=reset"),
     ],
 )
@@ -88,6 +89,7 @@ def test_parts_are_put_together(guest: GuestType, key: str, parts: Mapping[str, 
         ("net0", {"ip": "10.0.0.3/8"}, {"ip": "10.0.0.2/8", "gw": "10.0.0.1"}, ["ip", "gw"]),
         ("usb0", {"mapping": "n"}, {"mapping": "m", "usb3": "1"}, ["mapping", "usb3"]),  # in its old place
         ("usb0", {"host": "1:2"}, {"mapping": "m", "usb3": "1"}, ["usb3", "host"]),
+        ("usb0", {"mapping": "n", "usb3": "0"}, {"host": "1:2"}, ["mapping", "usb3"]),
         ("usb0", {"usb3": "0"}, {"mapping": "m", "usb3": "1"}, ["mapping", "usb3"]),
     ],
 )
