@@ -106,13 +106,16 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--tables", action="store_true", help="only what runs at the import, as tables do")
     parser.add_argument("--short", action="store_true", help="try what survives by no more tests; it is only told")
+    parser.add_argument("--again", type=Path, help="only what survived in an earlier run, by its --out")
     parser.add_argument("--out", type=Path, help="write here what noticed each mistake, as JSON")
     parser.add_argument("--copied", action="store_true", help="this tree is the copy already")
     asked = parser.parse_args()
     if asked.copied:
-        run = _Run(asked.workers, tables=asked.tables, short=asked.short)
+        before = json.loads(asked.again.read_text(encoding="utf-8")) if asked.again else {}
+        run = _Run(asked.workers, before, tables=asked.tables, short=asked.short)
         return run.run(asked.modules, asked.sample, asked.seed, asked.out)
-    out = ["--out", str(asked.out.resolve())] if asked.out else []
+    paths = {"--out": asked.out, "--again": asked.again}
+    out = [word for name, path in paths.items() if path for word in (name, str(path.resolve()))]
     with tree.copied(ROOT) as copy:
         (copy / "tmp").mkdir()
         words = [sys.executable, "-m", "tests.mutants.run", "--copied", *sys.argv[1:], *out]
@@ -129,8 +132,8 @@ class _Cold:
 
 
 class _Run:
-    def __init__(self, workers: int, *, tables: bool, short: bool) -> None:
-        self._workers, self._tables, self._short = workers, tables, short
+    def __init__(self, workers: int, before: dict[str, dict[str, str]], *, tables: bool, short: bool) -> None:
+        self._workers, self._before, self._tables, self._short = workers, before, tables, short
         self._work = Path(os.environ["TMPDIR"])
         self._began = time.monotonic()
         self._killers: dict[str, Counter[str]] = {}
@@ -138,10 +141,13 @@ class _Run:
     def run(self, names: Sequence[str], sample: int, seed: int, out: Path | None) -> int:
         near = self._reach("near", NEAR)
         todo = [_module(name, sample, seed) for name in names]
-        if self._tables:
-            for one in todo:
+        for one in todo:
+            if self._tables:
                 one.asked = [number for number in one.asked if _at_import(one, number, near)]
-        self._tell(f"{sum(len(one.asked) for one in todo)} mistakes in {len(todo)} modules")
+            before = self._before.get(one.name, {})
+            known = {number: before.get("/".join(one.key(number)[1:]), "") for number in one.asked}
+            one.noticed.update({number: test for number, test in known.items() if test})
+        self._tell(f"{sum(len(one.alive()) for one in todo)} mistakes in {len(todo)} modules")
         tried = self._warm(todo, near, NEAR, choice.ENOUGH_S, lambda _: True)
         self._tell(f"{len(tried)} in functions are tried")
         cold.prepare(_foreign())
