@@ -359,7 +359,7 @@ def test_a_clone_of_a_guest_to_be_has_the_text_of_its_manifest(text, sent):
         ({"scsi0": "ceph:8", "hostpci0": "0000:01:00.0"}, {"hostpci0": "0000:01:00.0"}, "ceph"),
         ({"scsi0": "ceph:8", "scsi1": {"size": "8G"}}, {"scsi1": "local-lvm:base-9000-disk-1,size=8G"}, "ceph"),
         ({"scsi0": "ceph:8", "scsi1": "ceph:8"}, {"scsi1": "ceph:base-9000-disk-1,size=8G"}, "ceph"),
-        ({"scsi0": "local-lvm:8", "ide0": "ceph:4"}, {"ide0": "iso:iso/x.iso,media=cdrom"}, None),
+        ({"ide0": "ceph:4"}, {"ide0": "iso:iso/x.iso,media=cdrom"}, None),
         ({"scsi0": "ceph:8", "scsi1": "/dev/disk/by-id/a:b"}, {"scsi1": "/dev/disk/by-id/a:b"}, "ceph"),
     ],
 )
