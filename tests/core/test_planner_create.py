@@ -64,6 +64,8 @@ def test_a_container_is_created_from_its_template():
         (want(config={"scsi0": {"storage": "a"}}), "101.yaml:1: scsi0: a new disk needs a size"),
         (want(source=Archive(volume="b:backup/vzdump-lxc-7-x.tar.zst")), "is the backup of a lxc guest"),
         (want(source=Archive(volume="pbs:backup/ct/7/2026-01-01T00:00:00Z")), "is the backup of a lxc guest"),
+        (container(source=Archive(volume="b:backup/vzdump-qemu-7-x.vma.zst")), "is the backup of a qemu guest"),
+        (container(source=Archive(volume="pbs:backup/vm/7/2026-01-01T00:00:00Z")), "is the backup of a qemu guest"),
         (want(node=NodeName("pve9")), "no node pve9 (correct `node` in the manifest; nodes: pve1, pve2, pve3)"),
     ],
 )
@@ -278,8 +280,9 @@ def test_labels_travel_with_every_operation():
 
 def test_what_a_clone_does_not_take_is_named():
     source = template(type=LXC, config={"rootfs": "a:base-9000-disk-0,size=8G"})
-    guest = one(clone(201, type=LXC, config={"password": "x", "pool": "web"}), source)
-    assert guest.ops[0].params == {"newid": "201", "full": "1", "hostname": "g-201", "pool": "web"}
+    guest = one(clone(201, type=LXC, config={"password": "x", "pool": "web", "bwlimit": "9"}), source)
+    taken = {"pool": "web", "bwlimit": "9"}
+    assert guest.ops[0].params == {"newid": "201", "full": "1", "hostname": "g-201", **taken}
     assert guest.unsupported == ("config.password is left out: a clone does not take it",)
 
 
