@@ -119,6 +119,13 @@ def test_the_hash_covers_place_epoch_names_instant_event_and_the_hash_before():
     assert len({hash_of(), *others}) == len(others) + 1
 
 
+def test_a_line_of_no_known_place_is_told_as_such():
+    with pytest.raises(Corrupt, match=r"record \? is damaged") as error:
+        codec.decode(b"x")
+    assert error.value.first_bad == 0
+    assert codec.INT_MAX == 9_007_199_254_740_991  # what every reader of JSON holds exactly
+
+
 def test_anybody_can_check_a_line_with_sha256_alone():
     line = line_of(TaskRunning(upid="UPID:x"))
     assert json.loads(line)["hash"] == hashlib.sha256(line[:-SEAL]).hexdigest()

@@ -101,6 +101,10 @@ def test_a_disk_whose_size_is_pves_own_affair_has_none(key: str) -> None:
 GB = 32 * disks.GIB
 
 
+def test_what_storages_round_up_to_is_an_extent_of_lvm() -> None:
+    assert disks.SIZE_SLACK == 4_194_304
+
+
 @pytest.mark.parametrize(
     ("key", "want", "have", "change"),
     [

@@ -9,6 +9,7 @@ from tests.core.asking import CT, DIGEST, ID, NOW, ROLE, VM, approval, keyring, 
 from trueup.core import gate_checks
 from trueup.core.gate_checks import SLACK_MS, Ask, answer_for, check_signers, check_target, matches
 from trueup.core.gate_rules import Facts, Files
+from trueup.model import limits
 from trueup.model.gate import (
     Lapsed,
     Refusal,
@@ -66,6 +67,7 @@ def test_who_asks_is_somebody_and_has_signed():
 
 
 def test_a_clock_may_be_behind_the_journal_as_much_as_clocks_may_differ():
+    assert SLACK_MS == limits.CLOCK_DIFFERENCE_S * 1000
     assert gate_checks.trusted_now(NOW, NOW + SLACK_MS) == NOW + SLACK_MS
     assert gate_checks.trusted_now(NOW, NOW - 5) == NOW
     with pytest.raises(GateRefused, match=f"{SLACK_MS // 1000} s behind") as no:

@@ -45,6 +45,7 @@ GOOD = [
     request({"identity": {"marker": "u-1"}}),
     identity("lxc", marker="u-1"),
     identity("lxc", rootfs="a:b", macs=[MAC]),
+    identity("lxc", rootfs="a:" + "b" * 251, macs=[MAC]),
     identity(ctime=17),
     identity(ctime="1" * 12),
     identity(ctime=""),
@@ -56,6 +57,7 @@ GOOD = [
     request(reason="x" * TEXT_MAX),
 ]
 BAD = [
+    identity("lxc", rootfs="a:" + "b" * 252, macs=[MAC]),
     request({"vmid": 99}),
     request({"vmid": 1_000_000_000}),
     request({"type": "qemu-lxc"}),

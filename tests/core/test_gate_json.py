@@ -25,6 +25,8 @@ def test_what_is_read() -> None:
     assert read_object(content, "it") == {"a": {"b": [1, "x", True]}, "n": 10**18 - 1, "zero": 0}
     assert read_object(nested(limits.REQUEST_DEPTH_MAX), "it")
     assert read_object(b'{"a": "' + b"[{" * 99 + rb"\"[[" + b'"}', "it")
+    beside = b'{"a": [' + b"[{}]," * limits.REQUEST_DEPTH_MAX + b"1]}"  # what is closed again is not deep
+    assert len(read_object(beside, "it")["a"]) == limits.REQUEST_DEPTH_MAX + 1  # type: ignore[arg-type]
     assert read_object(b'{"a": "\\ud83d\\ude00"}', "it") == {"a": "😀"}
     assert read_object(b'{"a": 1}'.ljust(limits.REQUEST_MAX_BYTES), "it") == {"a": 1}
 

@@ -10,7 +10,7 @@ from trueup.model.ids import GuestType
 QEMU, LXC = GuestType.QEMU, GuestType.LXC
 TWELVE = tuple(f"word{letter}" for letter in "abcdefghijkl")
 PARTS = {
-    "file": Option(default_key=True),
+    "file": Option(default_key=True, pattern="not looked at"),
     "size": Option(type="integer"),
     "discard": Option(enum=("ignore", "on")),
     "queues": Option(type="integer", minimum=1),
@@ -24,7 +24,8 @@ SCHEMA = OptionSchema(
             "net[n]": Option(description="A card."),
             "scsi[n]": Option(parts=PARTS),
             "vga": Option(parts=PARTS),
-        }
+        },
+        LXC: {"mp[n]": Option(parts={"volume": Option(pattern="not looked at")})},
     },
 )
 
@@ -56,6 +57,8 @@ def test_what_the_schema_has_against_a_key(key: str, value: str | Mapping[str, s
 
 
 def test_the_other_types_options_are_not_this_ones() -> None:
+    assert fault("mp0", {"volume": "a:1"}, LXC) == ""
+    assert not Option().default_key
     assert fault("cores", "1", LXC).startswith("PVE 9 knows no option 'cores' of a container (see its API viewer")
 
 

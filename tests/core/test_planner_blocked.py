@@ -3,6 +3,7 @@
 import pytest
 
 from tests.core.planning import CONFIG, LXC, NODES, context, kinds, mark, one, seen, want
+from trueup.core.plan_context import Context
 from trueup.core.planner import next_op, why_closed
 from trueup.model.guests import Power
 from trueup.model.ids import Epoch, NodeName, OpId, TokenId
@@ -167,3 +168,8 @@ def test_open_operations_say_why_they_close_a_lane_and_where_to_look():
 def test_the_context_has_safe_defaults():
     assert context().paused == frozenset()
     assert context().quorate
+
+
+def test_circumstances_that_nobody_told_are_quiet_ones():
+    told = Context(installation="lab-1")
+    assert (told.quorate, told.now_ms, told.shared, told.paused, told.closed) == (True, 0, None, frozenset(), {})

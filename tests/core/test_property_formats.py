@@ -101,6 +101,11 @@ def test_words_that_pve_reads_in_a_way_of_their_own() -> None:
     assert sorted(formats.NUMBERED_FAMILIES) == families
 
 
+def test_shapes_have_their_names() -> None:
+    names = "text disk properties tags words flags secret ssh-keys description"
+    assert [shape.value for shape in Shape] == names.split()
+
+
 def test_keys_that_are_no_config_of_a_guest() -> None:
     reserved = (
         "archive cdrom delete description digest force hostname live-restore lock meta name newid node ostemplate "
