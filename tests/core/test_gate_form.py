@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from trueup.core import gate_form
-from trueup.core.gate_envelope import parse_envelope, render_envelope, statement_type
+from trueup.core.gate_envelope import parse_envelope, render_envelope, statement_type, with_signatures
 from trueup.model import limits
 from trueup.model.gate import Form, Refusal
 from trueup.model.gate_answers import OPERATION_TYPE, RESOLUTION_TYPE, VETO_TYPE, Envelope, GateRefused, Signature
@@ -136,6 +137,22 @@ def test_what_is_signed_is_written_for_people() -> None:
     assert '\n  "reason": "schön",\n' in text
 
 
+def test_what_would_be_too_large_to_be_read_is_not_written() -> None:
+    asked = gate_form.parse_request(request(reason=""))
+    room = limits.REQUEST_MAX_BYTES - len(gate_form.render_request(asked))
+    assert len(gate_form.render_request(replace(asked, reason="x" * room))) == limits.REQUEST_MAX_BYTES
+    with pytest.raises(GateRefused) as no:
+        gate_form.render_request(replace(asked, reason="x" * (room + 1)))
+    assert no.value.refusal is Refusal.TOO_LARGE
+
+
+def test_a_nonce_may_be_padded_as_base32_is_and_no_further() -> None:
+    nonce = gate_form.render_nonce(bytes(16))
+    assert gate_form.parse_request(request(nonce=nonce + "======")).nonce == nonce
+    with pytest.raises(GateRefused, match="nonce is longer than 32"):
+        gate_form.parse_request(request(nonce=nonce + "======="))
+
+
 # -- envelopes --------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +174,20 @@ def test_an_envelope_takes_so_many_signatures_of_such_a_length_and_no_more() -> 
     small = {"sig": "AAAA"}
     assert len(parse_envelope(envelope(*[small] * limits.SIGNATURES_MAX)).signatures) == limits.SIGNATURES_MAX
     assert wrong(envelope(*[small] * (limits.SIGNATURES_MAX + 1))) is Refusal.MALFORMED
+
+
+def test_an_envelope_of_another_kind_or_with_no_signature_where_one_should_be() -> None:
+    assert wrong(envelope(kind="application/other")) is Refusal.PAYLOAD_TYPE
+    assert wrong(json.dumps({"payload": "e30=", "payloadType": OPERATION_TYPE, "signatures": [1]}).encode()) is (
+        Refusal.MALFORMED
+    )
+
+
+def test_a_signature_that_is_there_is_not_added_again() -> None:
+    one, other = (Signature(key_id="k", form=Form.DSSE, raw=raw) for raw in (b"1", b"2"))
+    ssh = Signature(key_id="k", form=Form.SSHSIG, raw=b"1")
+    bare = Envelope(payload=b"{}", payload_type=OPERATION_TYPE, signatures=(one, other))
+    assert with_signatures(bare, [other, ssh, one]).signatures == (one, other, ssh)
 
 
 def test_an_armored_signature_is_taken_for_sshsig_only() -> None:
