@@ -23,6 +23,7 @@ from tests.journal.samples import (
     succeeded,
     vetoed,
 )
+from tests.sampling import times
 from trueup.adapters.sqlite import audit, export, file, open_journal, open_reader, rebuild, stats, tables, verify
 from trueup.model.errors import BadInput, Corrupt, TrueupError
 from trueup.model.gate import Refusal
@@ -401,16 +402,20 @@ def look(path: Path, good: tuple) -> str:
     return "found"
 
 
+STRIDE = times(211, 97)
+"""One bit is flipped in so many bytes of the file."""
+
+
 def test_a_flipped_bit_anywhere_in_the_file_is_found_or_harmless(written, tmp_path):
     good, data = content(written), written.read_bytes()
     chance = random.Random(20260105)
     copy = tmp_path / "copy" / "journal.db"
     copy.parent.mkdir()
     outcomes = {"found": 0, "harmless": 0, "refused": 0}
-    for start in range(0, len(data), 97):
+    for start in range(0, len(data), STRIDE):
         for stale in copy.parent.iterdir():
             stale.unlink()
-        position = start + chance.randrange(min(97, len(data) - start))
+        position = start + chance.randrange(min(STRIDE, len(data) - start))
         damaged = bytearray(data)
         damaged[position] ^= 1 << chance.randrange(8)
         copy.write_bytes(damaged)
