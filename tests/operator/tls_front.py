@@ -36,8 +36,7 @@ class TlsFront:
         self._call(self._cut_off())
 
     def close(self) -> None:
-        self._server.close()
-        self._call(self._cut_off())
+        self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -57,6 +56,16 @@ class TlsFront:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
         return self._server.sockets[0].getsockname()[1]
 
+    async def _end(self) -> None:
+        """In the loop's own thread: a server that is closed from another one may be closed twice."""
+        self._server.close()
+        await self._cut_off()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0.1)  # what was aborted is closed in the loop's next turns
+
     async def _cut_off(self) -> None:
         for writer in list(self._open):
             writer.transport.abort()
@@ -66,9 +75,10 @@ class TlsFront:
             await asyncio.sleep(0.05)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there = await asyncio.open_connection(*self._behind, ssl=self._trusted)
         self._open.add(writer)
+        there: asyncio.StreamWriter | None = None
         try:
+            there_reader, there = await asyncio.open_connection(*self._behind, ssl=self._trusted)
             ways = [asyncio.ensure_future(_copy(reader, there)), asyncio.ensure_future(_copy(there_reader, writer))]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait(ways, timeout=1)
@@ -76,7 +86,8 @@ class TlsFront:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
         finally:
-            there.transport.abort()
+            if there is not None:
+                there.transport.abort()
             writer.transport.abort()
             self._open.discard(writer)
 
