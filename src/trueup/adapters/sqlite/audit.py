@@ -83,7 +83,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
 def examine(connection: sqlite3.Connection, path: Path) -> Verification:
     """Verify everything, as of one moment. Damage is not raised but told."""
     try:
-        with file.mapped(path), _snapshot(connection):
+        with file.mapped(path), file.snapshot(connection):
             return examine_open(connection, path)
     except TrueupError as error:
         return _bad(codec.Head(), 0, error)
@@ -141,7 +141,7 @@ def export(path: Path) -> Generator[str]:
 def stats(path: Path) -> Stats:
     """Count what is in the journal; raises BadInput or Corrupt."""
     log = path.with_name(path.name + "-wal")
-    with file.mapped(path), contextlib.closing(file.open_for_reading(path)) as connection, _snapshot(connection):
+    with file.mapped(path), contextlib.closing(file.open_for_reading(path)) as connection, file.snapshot(connection):
         counted: list[tuple[str, int]] = connection.execute("SELECT state, count(*) FROM ops GROUP BY state").fetchall()
         oldest = connection.execute("SELECT seq, line FROM records ORDER BY seq LIMIT 1").fetchall()
         newest = connection.execute("SELECT seq, line FROM records ORDER BY seq DESC LIMIT 1").fetchall()
@@ -208,7 +208,7 @@ def _examine_tail(connection: sqlite3.Connection, path: Path, head: codec.Head) 
     end = codec.Head(seq=head.seq - VERIFY_TAIL)
     count = 0
     try:
-        with file.mapped(path), _snapshot(connection):
+        with file.mapped(path), file.snapshot(connection):
             # The record there may have been pruned: then the walk begins at the one before it that is not.
             row = connection.execute(
                 "SELECT seq, line FROM records WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (end.seq,)
@@ -374,15 +374,3 @@ def _bad(end: codec.Head, count: int, error: TrueupError) -> Verification:
     """Tell of an error that ended a walk whose last sound record is `end`."""
     first_bad = error.first_bad if isinstance(error, Corrupt) and error.first_bad else end.seq + 1
     return Verification(ok=False, records=count, head=end.hash, first_bad=first_bad, what=error.what, records_ok=False)
-
-
-@contextlib.contextmanager
-def _snapshot(connection: sqlite3.Connection) -> Generator[None]:
-    """Read as of one moment, whatever is appended meanwhile."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        if connection.in_transaction:
-            with contextlib.suppress(sqlite3.Error):  # a damaged file may not even let go
-                connection.execute("ROLLBACK")

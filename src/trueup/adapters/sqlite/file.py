@@ -95,6 +95,18 @@ def map_error(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> TrueupEr
 
 
 @contextlib.contextmanager
+def snapshot(connection: sqlite3.Connection) -> Generator[None]:
+    """Read as of one moment, whatever is appended meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # a damaged file may not even let go
+                connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
 def mapped(path: Path) -> Generator[None]:
     """Turn SQLite's errors into ours, and let damage say in which file it is."""
     try:

@@ -1,11 +1,10 @@
 """All that the gate asks of the tables, read as of one moment: one read transaction, one hop to the reader's thread."""
 
-import contextlib
 import sqlite3
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
-from trueup.adapters.sqlite import gate_tables, tables
+from trueup.adapters.sqlite import file, gate_tables, tables
 from trueup.model.gate import RequestView
 from trueup.model.gate_moment import Lookup, Moment
 from trueup.model.ids import OpId, Vmid
@@ -14,7 +13,7 @@ from trueup.model.ops import OpView
 
 def moment(connection: sqlite3.Connection, lookup: Lookup) -> Moment:
     """Answer a lookup. Raises sqlite3.Error, or Corrupt for a row that cannot be read."""
-    with _snapshot(connection):
+    with file.snapshot(connection):
         of_nonce = gate_tables.requests_of_nonces(connection, lookup.nonces)
         of_key = gate_tables.requests_of_keys(connection, lookup.keys)
         requests = {
@@ -43,13 +42,3 @@ def guests_of(lookup: Lookup, found: Iterable[RequestView], ops: Mapping[OpId, O
     return lookup.guests.union(
         (view.request.target.vmid for view in found), (view.intent.vmid for view in ops.values())
     )
-
-
-@contextlib.contextmanager
-def _snapshot(connection: sqlite3.Connection) -> Generator[None]:
-    """Read as of one moment, whatever is appended meanwhile."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")  # nothing was written
