@@ -72,7 +72,8 @@ def test_killed_at_the_guard_and_at_the_delete(house: House, vmid: int, accident
     path = f"/{'lxc' if vmid == CT else 'qemu'}/{vmid}{end}"
     _meet(house, {"fault": fault, "method": method, "path": path, **more}, _happened(house))
     again = house.submit()  # while nobody lives
-    assert (again["op"], again["state"]) == (op, "started")
+    assert again["op"] == op
+    assert again["state"] in {"started", "task_running", "succeeded"}  # it may have found the task before it was killed
     for _ in range(4):
         house.run("apply", "--yes")
         assert house.submit()["op"] == op  # after every life
