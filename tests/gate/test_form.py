@@ -1,5 +1,6 @@
 """Statements from bytes and back, selectors, and what only shows in single values."""
 
+import base64
 import contextlib
 import json
 
@@ -13,6 +14,7 @@ from trueup.core.gate_checks import matches
 from trueup.core.gate_envelope import is_envelope, pae, parse_envelope, render_envelope, statement_type
 from trueup.core.gate_json import read_object
 from trueup.core.gate_rules import Facts, deciding_rule, is_kept, selects, start_of_run
+from trueup.model import limits
 from trueup.model.gate import Refusal, Request, Target
 from trueup.model.gate_answers import (
     OPERATION_TYPE,
@@ -200,6 +202,36 @@ def test_a_nonce_has_one_value_in_any_spelling():
     nonce = str(request()["nonce"])
     for spelled in (nonce, nonce.lower(), nonce + "======"):
         assert gate_form.parse_request(payload_of(request(nonce=spelled))).nonce == nonce
+
+
+@given(st.binary(min_size=16, max_size=16), st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))
+def test_the_bits_of_a_nonce_that_are_left_over_are_zero(chance, last):
+    """Else one nonce would have four spellings, and a request could be sent once more in another one."""
+    nonce = gate_form.render_nonce(chance)[:-1] + last
+    if gate_form.render_nonce(base64.b32decode(nonce + "======")) == nonce:
+        assert gate_form.parse_request(payload_of(request(nonce=nonce))).nonce == nonce
+    else:
+        with pytest.raises(GateRefused, match="nonce must be 128 bits"):
+            gate_form.parse_request(payload_of(request(nonce=nonce)))
+
+
+@pytest.mark.parametrize(("opens", "closes"), [(b'{"a":', b"}"), (b"[", b"]")])
+def test_how_deep_json_may_be_nested(opens, closes):
+    def nested(levels):
+        return b'{"a":' + opens * (levels - 1) + b"1" + closes * (levels - 1) + b"}"
+
+    read_object(nested(limits.REQUEST_DEPTH_MAX), "it")
+    with pytest.raises(GateRefused, match="nested deeper"):
+        read_object(nested(limits.REQUEST_DEPTH_MAX + 1), "it")
+    many = b"[" + b'{"b":[]},' * limits.REQUEST_DEPTH_MAX + b'"' + b"[" * 99 + b'"]'
+    read_object(b'{"a":' + many + b"}", "it")  # many, side by side
+
+
+@pytest.mark.parametrize("text", [rb'{"a": ["\ud83d"]}', rb'{"\uDE00": 1}', rb'{"a": "\ude00\ud83d"}'])
+def test_half_a_surrogate_pair_is_no_text(text):
+    with pytest.raises(GateRefused, match="half of a surrogate pair"):
+        read_object(text, "it")
+    assert read_object(rb'{"a": "\ud83d\ude00"}', "it") == {"a": "😀"}
 
 
 def test_strict_json_reads_what_is_plain():

@@ -153,6 +153,15 @@ def test_a_key_id_is_a_hint_and_may_be_missing():
     assert [one.person for one in VERIFY(bare, keyring).valid] == ["p1"]
 
 
+def test_what_a_key_counts_is_asked_of_the_keyring_that_holds_now():
+    """One verifier outlives many keyrings: a key that was taken out counts no more, and one that came in does."""
+    verify = DsseVerifier().verify
+    envelope = envelope_of(PAYLOAD, "bob")
+    both, alices, bobs = ring(ssh_line("alice"), ssh_line("bob")), ring(ssh_line("alice")), ring(ssh_line("bob"))
+    told = [[one.person for one in verify(envelope, keyring).valid] for keyring in (both, alices, bobs, alices, both)]
+    assert told == [["p1"], [], ["p0"], [], ["p1"]]
+
+
 def test_junk_beside_good_signatures_is_reported_and_hurts_nobody():
     envelope = envelope_of(PAYLOAD, "alice", "mallory")
     junk = (

@@ -33,22 +33,24 @@ class DsseVerifier:
     def __init__(self, party: RelyingParty | None = None) -> None:
         """`party` says on which pages people sign in a browser; without it such signatures count nowhere."""
         self._party = party or RelyingParty()
+        self._index = _Index(Keyring(people=()))
 
     def verify(self, envelope: Envelope, keyring: Keyring) -> Checked:
         """Check every signature against the keyring; junk beside good ones is reported and hurts nobody."""
-        known = _by_id(keyring)
-        browsers = _by_credential(keyring)
+        index = self._index
+        if index.keyring is not keyring:  # which never changes in place
+            index = self._index = _Index(keyring)
         encoded = pae(envelope.payload_type, envelope.payload)
         valid: dict[str, Approval] = {}
         problems: list[tuple[Refusal, str]] = []
         for number, signature in enumerate(envelope.signatures, start=1):
             match signature.form:
                 case Form.DSSE:
-                    found = _dsse(signature, encoded, known)
+                    found = _dsse(signature, encoded, index.known)
                 case Form.SSHSIG:
-                    found = _sshsig(signature, envelope.payload, known)
+                    found = _sshsig(signature, envelope.payload, index.known)
                 case Form.WEBAUTHN:
-                    found = _webauthn(signature, envelope, browsers, self._party)
+                    found = _webauthn(signature, envelope, index.browsers, self._party)
             if isinstance(found, tuple):
                 person, key = found
                 valid.setdefault(key.key_id, _approval(person, key, signature))
@@ -68,6 +70,19 @@ class _Problem:
 
 _Known = Mapping[str, tuple[Person, PublicKey]]
 _ByCredential = Mapping[bytes, Sequence[tuple[Person, PublicKey]]]
+
+
+class _Index:
+    """The keys of one keyring, by the names that signatures give them."""
+
+    __slots__ = ("browsers", "keyring", "known")
+
+    def __init__(self, keyring: Keyring) -> None:
+        self.keyring = keyring
+        self.known: _Known = _by_id(keyring)
+        self.browsers: _ByCredential = _by_credential(keyring)
+
+
 _BAD: Final = "it is not a signature of this key over this statement"
 
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 from base64 import b64encode
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, cast
 
@@ -35,6 +36,7 @@ RSA_SCHEMES: Final = (
     "rsa-pkcs1v15-sha512",
 )
 _KEY_FILE_MAX: Final = 64 * 1024
+_KEYS_KEPT: Final = 1024  # as read by the library; each takes a few kB
 _WEAK: Final = "use ed25519, ecdsa on a NIST curve, RSA of at least 2048 bits, ML-DSA, or a FIDO key of SSH"
 _ON_A_TERMINAL: Final = "sign on a terminal, where it is asked for"
 _NAME_LIBRARY: Final = "set PYKCS11LIB to the file of the token's PKCS#11 library, like /usr/lib/softhsm/libsofthsm2.so"
@@ -77,9 +79,13 @@ def public_of(key: PublicKeyTypes, comment: str = "") -> PublicKey:
 
 def library_keys(key: PublicKey) -> tuple[SSlibKey, ...]:
     """The key as securesystemslib verifies with it, once for each scheme; none for a FIDO key."""
-    if signs_elsewhere(key):
-        return ()
-    plain = _pem(key.public)
+    return () if signs_elsewhere(key) else _library_keys(key.public)
+
+
+# What the key's own text says, and nothing else: a changed keyring has other texts, or fewer of them.
+@lru_cache(maxsize=_KEYS_KEPT)
+def _library_keys(public: str) -> tuple[SSlibKey, ...]:
+    plain = _pem(public)
     schemes = RSA_SCHEMES if isinstance(plain, rsa.RSAPublicKey) else (None,)
     return tuple(SSlibKey.from_crypto(plain, scheme=scheme) for scheme in schemes)
 

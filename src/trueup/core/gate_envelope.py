@@ -25,6 +25,7 @@ from trueup.model.gate_answers import PAYLOAD_TYPES, Envelope, GateRefused, Sign
 _ARMOR: Final = re.compile(r"\s*-----BEGIN SSH SIGNATURE-----([A-Za-z0-9+/=\s]*)-----END SSH SIGNATURE-----\s*")
 _SIGNATURE_MAX: Final = 16 * 1024  # ML-DSA's largest has 4,627 bytes
 _KEYID_MAX: Final = 1_000
+_FORMS: Final = frozenset(Form)
 
 
 def parse_envelope(content: bytes) -> Envelope:
@@ -113,7 +114,7 @@ def _signature(found: object) -> Signature:
     form = cast("str", fields.take("form", str, default=Form.DSSE.value))
     sig = cast("str", fields.take("sig", str))
     fields.done()
-    if form not in set(Form):
+    if form not in _FORMS:
         raise fields.wrong('form must be "dsse", "sshsig" or "webauthn"')
     if len(key_id) > _KEYID_MAX or len(sig) > _SIGNATURE_MAX:
         raise fields.wrong("it is too long")

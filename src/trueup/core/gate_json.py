@@ -45,18 +45,13 @@ def read_object(content: bytes, what: str) -> dict[str, object]:
 
 
 def _read(content: bytes) -> dict[str, object]:
-    _check_depth(content)
-    text = content.decode("utf-8", errors="strict")
-    found: object = json.loads(
-        text,
-        object_pairs_hook=_pairs,
-        parse_float=_no_float,
-        parse_int=_whole,
-        parse_constant=_no_constant,
-    )
+    if content.count(b"{") + content.count(b"[") > limits.REQUEST_DEPTH_MAX:  # else it cannot be that deep
+        _check_depth(content)
+    found: object = _decoder.decode(content.decode("utf-8", errors="strict"))
     if not isinstance(found, dict):
         raise NotStrict(what="it is no object")
-    _check_texts(cast("object", found))
+    if b"\\u" in content:  # UTF-8 has no half surrogates: only an escape can make one
+        _check_texts(cast("object", found))
     return cast("dict[str, object]", found)
 
 
@@ -91,6 +86,11 @@ def _whole(text: str) -> int:
     if len(text) > _INT_DIGITS_MAX or text.startswith("-"):
         raise NotStrict(what="it has a number that is negative or too large")
     return int(text)
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_float=_no_float, parse_int=_whole, parse_constant=_no_constant
+)
 
 
 def _check_texts(root: object) -> None:
