@@ -1,26 +1,23 @@
 """The composition root: the only place that knows every floor, and the entry point of `trueup`.
 
-It hands the commands a value full of parts and imports each adapter inside the function that makes it, so that
-`trueup --help` answers before a person notices.
+It hands the commands a value full of parts, made once a command is known, and imports each adapter inside the function
+that makes it, so that `trueup --help` answers before a person notices.
 """
 
 import gc
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trueup.edges.cli import run
-from trueup.edges.journals import Journals
-from trueup.edges.parts import Credential, JournalFile, Parts
-
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+    from pathlib import Path
+
     from trueup.adapters import pve_http
     from trueup.adapters.manifests import Manifests
     from trueup.adapters.pve_schema import Looked
-    from trueup.edges.parts import Notifier
+    from trueup.edges.parts import Credential, Notifier, Parts
     from trueup.model.errors import BadInput
     from trueup.model.settings import ClusterSettings, NotifySettings, Settings
     from trueup.ports import Clock, Entropy, Keeper, Pve
@@ -32,11 +29,18 @@ def main() -> None:
     gc.set_threshold(20_000, 20, 20)
     # Forms are checked by us alone: pydantic need not look through all that is installed for plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    sys.exit(run(parts()))
+    from trueup.edges.cli import run
+
+    code = run(parts)
+    gc.freeze()  # nor is looking for cycles in all of it worth anything at the end
+    sys.exit(code)
 
 
-def parts() -> Parts:
+def parts() -> "Parts":
     """The parts of the real thing: this machine's clock, the journal that the settings name, PVE over HTTPS."""
+    from trueup.edges.journals import Journals
+    from trueup.edges.parts import JournalFile, Parts
+
     journals = Journals(_clock, _holder)
     return Parts(
         settings=_settings,
@@ -65,13 +69,13 @@ def parts() -> Parts:
     )
 
 
-def _settings(file: Path) -> "Settings":
+def _settings(file: "Path") -> "Settings":
     from trueup.edges import settings
 
     return settings.load(file)
 
 
-def _clusters(file: Path) -> "Sequence[Settings]":
+def _clusters(file: "Path") -> "Sequence[Settings]":
     from trueup.edges import settings
 
     return settings.load_all(file)
@@ -99,7 +103,7 @@ def _holder() -> str:
 # -- manifests and PVE -------------------------------------------------------------------------------------------------
 
 
-def _manifests(folder: Path) -> "Callable[[], Manifests]":
+def _manifests(folder: "Path") -> "Callable[[], Manifests]":
     from trueup.adapters import manifests
 
     cache = manifests.ManifestCache()
@@ -107,7 +111,7 @@ def _manifests(folder: Path) -> "Callable[[], Manifests]":
 
 
 @asynccontextmanager
-async def _pve(settings: "Settings", who: Credential) -> "AsyncGenerator[Pve]":
+async def _pve(settings: "Settings", who: "Credential") -> "AsyncGenerator[Pve]":
     from trueup.adapters import pve_http
 
     login = _login(settings.cluster, who)
@@ -118,7 +122,7 @@ async def _pve(settings: "Settings", who: Credential) -> "AsyncGenerator[Pve]":
 
 
 @asynccontextmanager
-async def _keeper(cluster: "ClusterSettings", user: str, who: Credential) -> "AsyncGenerator[Keeper]":
+async def _keeper(cluster: "ClusterSettings", user: str, who: "Credential") -> "AsyncGenerator[Keeper]":
     from trueup.adapters import pve_http
 
     async with pve_http.connect_keeper(_login(cluster, who), _clock(), user=user) as keeper:
@@ -150,7 +154,7 @@ def _notify_problems(settings: "NotifySettings") -> "Sequence[BadInput]":
     return notify.problems(settings.urls)
 
 
-def _login(cluster: "ClusterSettings", who: Credential) -> "pve_http.Login":
+def _login(cluster: "ClusterSettings", who: "Credential") -> "pve_http.Login":
     from trueup.adapters import pve_http
 
     return pve_http.Login(endpoints=cluster.endpoints, trust=cluster.trust, token=who.token, secret=who.secret)

@@ -22,7 +22,7 @@ def trueup(tmp_path: Path) -> Trueup:
     def called(*arguments: str) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.chdir(tmp_path), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = run(parts(), arguments)
+            code = run(parts, arguments)
         return code, out.getvalue(), err.getvalue()
 
     assert called("init", ".")[0] == 0

@@ -9,9 +9,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
-
+from trueup.adapters.http_client import HttpProcessingError, aiohttp
 from trueup.adapters.pve_wire import Break, Broken
 from trueup.core.answers import one_line
 from trueup.model.limits import CONNECT_TIMEOUT_S

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote, urlencode, urlsplit
 
-import aiohttp
 import msgspec
-from aiohttp.connector import Connection
 from yarl import URL
 
+from trueup.adapters.http_client import Connection, aiohttp
 from trueup.adapters.pve import PveClient
 from trueup.adapters.pve_api import PveApi
 from trueup.adapters.pve_errors import FOREIGN, broken

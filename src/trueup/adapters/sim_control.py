@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-import aiohttp
 import msgspec
 
+from trueup.adapters.http_client import aiohttp
 from trueup.model.errors import ReadFailed
 
 _TIMEOUT_S: Final = 20.0

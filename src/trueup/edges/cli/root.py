@@ -6,8 +6,7 @@ Usage errors exit 1, since 2 says "there are changes". Only click is imported he
 import importlib
 import os
 import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 import click
@@ -59,10 +58,12 @@ class Lazy(click.Group):
         """The names, in the order in which people meet them."""
         return [*COMMANDS]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
-        """Import one command."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command, and make the parts that it will work with."""
         if cmd_name not in COMMANDS:
             return None
+        if callable(ctx.obj):
+            ctx.obj = ctx.obj()
         module, _ = COMMANDS[cmd_name]
         path = f"trueup.edges.cli.{module}"
         try:
@@ -99,8 +100,8 @@ def root() -> None:
 root.epilog = _EPILOG
 
 
-def run(parts: "Parts", arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+def run(parts: "Callable[[], Parts]", arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. `parts` is asked once a command is known."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     color = False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
@@ -135,6 +136,8 @@ def _tell(error: TrueupError, *, debug: bool) -> int:
     for problem in problems:
         _fail(str(problem), debug=False)
     if debug:
+        import traceback
+
         traceback.print_exception(error)
     return EXIT_ERROR
 
@@ -153,6 +156,8 @@ def _tell_first(group: BaseExceptionGroup[BaseException], *, debug: bool) -> int
 def _fail(text: str, *, debug: bool) -> int:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {text}", err=True, color=_error_color())
     if debug:
+        import traceback
+
         traceback.print_exc()
     return EXIT_ERROR
 
