@@ -1,11 +1,12 @@
 """A folder of manifests is read whole, or refused with every problem at its place."""
 
+import gc
 import os
 import time
-from pathlib import Path
 
 import pytest
 
+from trueup.adapters import manifest_files, manifests, yaml_positions
 from trueup.adapters.manifests import ManifestCache, load, manifest_schema, refuse_emptied
 from trueup.model import limits
 from trueup.model.errors import BadInput, ManyProblems
@@ -383,10 +384,10 @@ def test_a_folder_that_cannot_be_read_is_not_an_empty_one(folder, monkeypatch):
 def test_a_file_that_cannot_be_read_is_a_problem(folder, monkeypatch):
     write(folder, VM)
 
-    def refuse(self, mode):
+    def refuse(name, mode):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(manifest_files, "open", refuse, raising=False)
     assert problems(folder) == [
         "manifests/a.yaml:1:1: cannot be read: Permission denied (give the user that runs trueup the right to read it)"
     ]
@@ -465,3 +466,74 @@ def test_the_schema_says_what_the_loader_says():
     assert guest["properties"]["vmid"]["minimum"] == 100
     assert guest["properties"]["snapshots"]["anyOf"][0] == {"$ref": "#/$defs/SnapshotsForm"}
     assert "SnapshotsForm" in schema["$defs"]
+
+
+ESCAPED = '"\\x44efaults"'
+
+
+@pytest.mark.parametrize(
+    "kind", ["Defaults", "'Defaults'", "!!str Defaults", ESCAPED, '"De\\\n  faults"', "&k Defaults"]
+)
+def test_defaults_are_found_however_they_are_spelled_and_in_whichever_file(folder, kind):
+    write(folder, VM, "a.yaml")
+    write(folder, f"kind: {kind}\nlabels: {{tier: web}}\n", "z.yaml")
+    (guest,) = load(folder).guests
+    assert guest.labels == {"tier": "web"}
+
+
+def test_a_file_that_changes_between_defaults_and_guests_is_a_problem(folder, monkeypatch):
+    cache = ManifestCache()
+    changing = write(folder, VM, "a.yaml")
+    write(folder, "kind: Defaults\nlabels: {tier: web}\n", "z.yaml")
+    load(folder, cache=cache)
+    write(folder, "kind: Defaults\nlabels: {tier: db}\n", "z.yaml")
+    read, reads = manifests.read_bytes, []
+
+    def changed_by_then(file):
+        if file.name == str(changing) and reads:
+            write(folder, f"{VM}power: stopped\n", "a.yaml")
+        reads.append(file.name)
+        return read(file)
+
+    monkeypatch.setattr(manifests, "read_bytes", changed_by_then)
+    with pytest.raises(BadInput, match="changed while the folder was read"):
+        load(folder, cache=cache)
+    (guest,) = load(folder, cache=cache).guests
+    assert (guest.labels, guest.power) == ({"tier": "db"}, Power.STOPPED)
+
+
+def test_equal_parts_of_manifests_are_kept_once_and_no_document_is(folder):
+    for number in range(101, 104):
+        text = VM.replace("101", str(number)).replace("web-1", f"web-{number}")
+        write(
+            folder,
+            f"{text}labels: {{a: b}}\nconfig: {{net0: {{model: virtio, mtu: {number == 103:d}}}}}\n",
+            f"{number}.yaml",
+        )
+    cache = ManifestCache()
+    loaded = load(folder, cache=cache)
+    one, two, three = loaded.guests
+    assert one.config is two.config
+    assert one.labels is two.labels is three.labels
+    assert three.config == {"net0": {"model": "virtio", "mtu": "1"}}
+    assert loaded.where(Vmid(103), "net0") == "manifests/103.yaml:6:10"
+    kept = _reached(cache)
+    assert not [type(value) for value in kept if type(value).__module__ == yaml_positions.__name__]
+
+
+def _reached(*roots):
+    seen, left = {}, list(roots)
+    while left:
+        value = left.pop()
+        if id(value) not in seen and not isinstance(value, type):
+            seen[id(value)] = value
+            left.extend(gc.get_referents(value))
+    return seen.values()
+
+
+def test_maps_that_differ_in_order_alone_are_not_shared(folder):
+    for number, config in ((101, "{cores: 2, memory: 512}"), (102, "{memory: 512, cores: 2}")):
+        text = VM.replace("101", str(number)).replace("web-1", f"web-{number}")
+        write(folder, f"{text}config: {config}\n", f"{number}.yaml")
+    one, two = load(folder).guests
+    assert (list(one.config), list(two.config)) == (["cores", "memory"], ["memory", "cores"])

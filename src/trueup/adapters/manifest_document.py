@@ -34,6 +34,7 @@ from trueup.adapters.manifest_form import (
     SourceForm,
     WindowForm,
 )
+from trueup.adapters.manifest_sharing import Places
 from trueup.adapters.yaml_positions import Documents, ListNode, MapNode, Node, Scalar, is_null, place, read_documents
 from trueup.model.errors import BadInput
 from trueup.model.guests import (
@@ -53,6 +54,7 @@ Form = TypeVar("Form", bound=BaseModel)
 
 _TYPES: Final = {"VirtualMachine": GuestType.QEMU, "Container": GuestType.LXC}
 _INT_DIGITS_MAX: Final = 18
+_EMPTY: Final = Empty()
 _PVE_KEYS: Final = frozenset(
     {"cores", "memory", "sockets", "cpu", "onboot", "tags", "description", "ostype", "bios", "machine", "agent", "boot"}
     | {"balloon", "scsihw", "vga", "rootfs", "swap", "unprivileged", "features", "nameserver", "ciuser", "protection"}
@@ -60,7 +62,7 @@ _PVE_KEYS: Final = frozenset(
 """Keys of PVE that people write one level too high; numbered ones are told by their form."""
 
 
-class ParsedGuest(msgspec.Struct, frozen=True, kw_only=True):
+class ParsedGuest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A guest with the places of its keys ('' = the guest itself; config's are `config.net0`) and of its `after`.
 
     `inherited` are the places of keys that the folder's defaults give. `secrets` are config keys whose value is in a
@@ -69,18 +71,22 @@ class ParsedGuest(msgspec.Struct, frozen=True, kw_only=True):
 
     desired: Desired
     file: str
-    positions: Mapping[str, tuple[int, int]]
+    positions: Places
     after: tuple[tuple[str, int, int], ...]
     inherited: Mapping[str, str] = {}
     secrets: Mapping[str, SecretPlace] = {}
 
     def at(self, key: str) -> str:
         """file:line:column of a key."""
-        line, column = self.positions.get(key) or self.positions[""]
+        line, column = self.place(key) or self.place("") or (1, 1)
         return f"{self.file}:{line}:{column}"
 
+    def place(self, key: str) -> tuple[int, int] | None:
+        """Line and column of a key that stands in the guest's own document."""
+        return self.positions.get(key)
 
-class ParsedFile(msgspec.Struct, frozen=True, kw_only=True):
+
+class ParsedFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one file says."""
 
     guests: tuple[ParsedGuest, ...]
@@ -89,7 +95,7 @@ class ParsedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_file(text: str, shown: str) -> ParsedFile:
     """Read one file's text by itself, without any folder's defaults; `shown` is what messages call it."""
-    return parse_guests(read_documents(text, shown), Found(path=Path(shown), shown=shown), NONE)
+    return parse_guests(read_documents(text, shown), Found(name=shown, folder=Path(shown).parent, shown=shown), NONE)
 
 
 def defaults_in(documents: Documents) -> tuple[MapNode, ...]:
@@ -124,6 +130,14 @@ def line_and_column(problem: BadInput) -> tuple[int, int]:
     return int(line), int(column)
 
 
+def may_have_defaults(content: bytes) -> bool:
+    """Whether there may be defaults in a file; no other one need be read before all guests are.
+
+    The word stands there as it is, or is spelled with an escape: YAML has no third way.
+    """
+    return KIND.encode() in content or b"\\" in content
+
+
 def _is_defaults(root: Node) -> TypeGuard[MapNode]:
     kind = root.get("kind") if isinstance(root, MapNode) else None
     return isinstance(kind, Scalar) and kind.text == KIND
@@ -151,12 +165,11 @@ class _Document:
         if form is None or len(self._problems) > before:
             return None
         self._check_vmid(root, Vmid(form.vmid))
-        positions = _positions(root)
         config = merged_config(self._above.config, own)
         return ParsedGuest(
             desired=_desired(form, config, f"{self._shown}:{root.line}"),
             file=self._shown,
-            positions=positions,
+            positions=Places.of(_positions(root)),
             after=_after(root),
             inherited=self._above.places,
             secrets=merged_secrets(self._above.secrets, self._secrets(own), config),
@@ -217,7 +230,7 @@ class _Document:
         return read_config(node, self._tell) if isinstance(node, MapNode) else Config(values={}, description=None)
 
     def _secrets(self, config: Config) -> dict[str, SecretPlace]:
-        folder = self._found.path.parent
+        folder = self._found.folder
         return {
             key: SecretPlace(folder=folder, name=secret.name, where=f"{self._shown}:{secret.line}:{secret.column}")
             for key, secret in config.secrets.items()
@@ -252,14 +265,14 @@ def _desired(form: ManifestForm, config: Config, origin: str) -> Desired:
 
 def _source(form: SourceForm | None) -> Source:
     if form is None:
-        return Empty()
+        return _EMPTY
     if form.clone is not None:
         return Clone(source=Vmid(form.clone), full=form.full is not False)
     if form.template is not None:
         return ContainerTemplate(volume=form.template)
     if form.archive is not None:
         return Archive(volume=form.archive)
-    return Empty()
+    return _EMPTY
 
 
 def _plain_map(node: MapNode) -> dict[str, Any]:

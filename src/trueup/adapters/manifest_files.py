@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from trueup.adapters.file_names import shown
+from trueup.adapters.file_names import shown, shown_in
 from trueup.model import limits
 from trueup.model.errors import BadInput
 
@@ -20,10 +20,14 @@ _ENDINGS: Final = (".yaml", ".yml")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A file, and what messages call it."""
+class Found(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A file: its path, the folder that it is in, and what messages call it.
 
-    path: Path
+    The path is a plain text, as a `Path` takes five times as much of memory, and there are thousands.
+    """
+
+    name: str
+    folder: Path
     shown: str
 
 
@@ -42,11 +46,11 @@ def find_manifests(folder: Path) -> tuple[tuple[Found, ...], tuple[BadInput, ...
         )
     problems: list[BadInput] = []
     files: list[Found] = []
-    for path in _walk(folder, problems):
-        files.append(Found(path=path, shown=shown(path)))
+    for file in _walk(folder, problems):
+        files.append(file)
         if len(files) > limits.MANIFEST_FILES_MAX:
             raise BadInput(what=f"more than {limits.MANIFEST_FILES_MAX} manifest files", where=shown(folder))
-    return tuple(sorted(files, key=lambda file: file.path.parts)), tuple(problems)
+    return tuple(sorted(files, key=lambda file: file.name.replace("/", "\0"))), tuple(problems)
 
 
 def read_bytes(file: Found) -> bytes:
@@ -56,7 +60,7 @@ def read_bytes(file: Found) -> bytes:
         BadInput: it cannot be read, or is too large.
     """
     try:
-        with file.path.open("rb") as source:
+        with open(file.name, "rb") as source:  # noqa: PTH123 - a `Path` for each of thousands of files costs more
             content = source.read(limits.MANIFEST_MAX_BYTES + 1)
     except OSError as error:
         raise _unreadable(file.shown, error) from error
@@ -82,48 +86,49 @@ def decode(content: bytes, file: Found) -> str:
         raise BadInput(what="the file is not in UTF-8", where=where, remedy="save it as UTF-8") from error
 
 
-def _walk(folder: Path, problems: list[BadInput]) -> Iterator[Path]:
+def _walk(folder: Path, problems: list[BadInput]) -> Iterator[Found]:
     """Folders still to be read go with the identities of those above them, so that a link back is noticed."""
     todo: list[tuple[Path, tuple[tuple[int, int], ...]]] = [(folder, ())]
     while todo:
         current, above = todo.pop()
+        called = shown(current)
         try:
             state = current.stat()
             entries = sorted(os.scandir(current), key=lambda entry: entry.name)
         except OSError as error:
-            problems.append(_unreadable(shown(current), error))
+            problems.append(_unreadable(called, error))
             continue
         identity = (state.st_dev, state.st_ino)
         if identity in above:
             remedy = "remove the link"
             problems.append(
-                BadInput(what="a link leads back to a folder above it", where=f"{shown(current)}:1:1", remedy=remedy)
+                BadInput(what="a link leads back to a folder above it", where=f"{called}:1:1", remedy=remedy)
             )
             continue
         if len(above) > limits.MANIFEST_FOLDERS_DEEP:
             what = f"more than {limits.MANIFEST_FOLDERS_DEEP} folders inside each other"
-            problems.append(BadInput(what=what, where=f"{shown(current)}:1:1", remedy="move the files up"))
+            problems.append(BadInput(what=what, where=f"{called}:1:1", remedy="move the files up"))
             continue
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            path, is_manifest = Path(entry.path), entry.name.lower().endswith(_ENDINGS)
-            mode = _mode(path, problems if is_manifest else None)
+            is_manifest, name = entry.name.lower().endswith(_ENDINGS), shown_in(called, entry.name)
+            mode = _mode(entry, name, problems if is_manifest else None)
             if stat.S_ISDIR(mode):
-                todo.append((path, (*above, identity)))
+                todo.append((current / entry.name, (*above, identity)))
             elif is_manifest and stat.S_ISREG(mode):
-                yield path
+                yield Found(name=entry.path, folder=current, shown=name)
             elif is_manifest and mode:
-                problems.append(BadInput(what="not a regular file", where=f"{shown(path)}:1:1", remedy="remove it"))
+                problems.append(BadInput(what="not a regular file", where=f"{name}:1:1", remedy="remove it"))
 
 
-def _mode(path: Path, problems: list[BadInput] | None) -> int:
+def _mode(entry: os.DirEntry[str], name: str, problems: list[BadInput] | None) -> int:
     """The kind of file behind a name, links followed; 0 if that cannot be told."""
     try:
-        return path.stat().st_mode
+        return entry.stat().st_mode
     except OSError as error:
         if problems is not None:
-            problems.append(_unreadable(shown(path), error))
+            problems.append(_unreadable(name, error))
         return 0
 
 

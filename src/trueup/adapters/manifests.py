@@ -12,20 +12,23 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from trueup.adapters.file_names import shown
-from trueup.adapters.manifest_defaults import NONE, Defaults
+from trueup.adapters.manifest_defaults import NONE, Defaults, SecretPlace
 from trueup.adapters.manifest_document import (
     ParsedFile,
     ParsedGuest,
     defaults_in,
     line_and_column,
+    may_have_defaults,
     parse_defaults,
     parse_guests,
 )
 from trueup.adapters.manifest_files import Found, decode, find_manifests, read_bytes
 from trueup.adapters.manifest_form import manifest_schema
 from trueup.adapters.manifest_secrets import with_secrets
+from trueup.adapters.manifest_sharing import Sharing
 from trueup.adapters.yaml_positions import Documents, MapNode, place, read_documents
 from trueup.model import limits
 from trueup.model.errors import BadInput, ManyProblems
@@ -35,11 +38,11 @@ from trueup.model.ids import Vmid
 __all__ = ["ManifestCache", "ManifestFile", "Manifests", "load", "manifest_schema", "refuse_emptied"]
 
 
-class ManifestFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that was read: its path, the SHA-256 of its bytes, and how many guests it declares."""
+class ManifestFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A file that was read: its name with the path, the SHA-256 of its bytes, and how many guests it declares."""
 
-    path: Path
-    sha256: str
+    name: str
+    digest: bytes
     guests: int
 
 
@@ -49,34 +52,28 @@ class Manifests(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     guests: tuple[Desired, ...]
     files: tuple[ManifestFile, ...]
-    places: Mapping[Vmid, tuple[str, Mapping[str, tuple[int, int]]]]
-    inherited: Mapping[Vmid, Mapping[str, str]] = {}
+    places: Mapping[Vmid, ParsedGuest]
 
     def where(self, vmid: Vmid, key: str = "") -> str:
         """Where a guest's key stands (`power`, `config.net0` or `net0`), else the guest itself; '' = no such guest."""
         found = self.places.get(vmid)
         if found is None:
             return ""
-        file, positions = found
-        own = positions.get(key) or positions.get(f"config.{key}")
-        if own is None:
-            above = self.inherited.get(vmid, {})
-            inherited = above.get(key) or above.get(f"config.{key}")
-            if inherited:
-                return inherited
-        line, column = own or positions[""]
-        return f"{file}:{line}:{column}"
+        for named in (key, f"config.{key}"):
+            if found.place(named) is not None:
+                return found.at(named)
+        return found.inherited.get(key) or found.inherited.get(f"config.{key}") or found.at("")
 
 
 class _File:
     """What one file's bytes say; the guests under the defaults that they were read with."""
 
-    __slots__ = ("defaults", "digest", "documents", "parsed", "under")
+    __slots__ = ("defaults", "digest", "entry", "parsed", "under")
 
-    def __init__(self, digest: bytes, documents: Documents) -> None:
+    def __init__(self, digest: bytes, defaults: tuple[MapNode, ...]) -> None:
         self.digest = digest
-        self.defaults: tuple[MapNode, ...] = defaults_in(documents)
-        self.documents: Documents | None = documents  # only while a load lasts: guests are small, documents are not
+        self.defaults = defaults
+        self.entry: ManifestFile | None = None
         self.parsed: ParsedFile | None = None
         self.under = b""
 
@@ -89,32 +86,88 @@ class ManifestCache:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._files: dict[Path, _File] = {}
+        self._files: dict[str, _File] = {}
 
-    def opened(self, file: Found, content: bytes) -> _File:
-        """The file with these bytes. Raises BadInput if they are no text."""
+    def known(self, file: Found, digest: bytes) -> _File | None:
+        """What is known of the file, if its bytes are these and it was understood."""
+        known = self._files.get(file.name)
+        return known if known is not None and known.digest == digest and known.parsed is not None else None
+
+    def keep(self, file: Found, content: _File) -> None:
+        """Remember it for the next load."""
+        self._files[file.name] = content
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Forget files that are gone."""
+        for name in self._files.keys() - set(names):
+            del self._files[name]
+
+
+class _Load:
+    """One load, in two turns: every folder's defaults have to be known before its guests can be read.
+
+    What only this load needs goes with it: bytes and documents of a file until its guests are read. The second turn
+    reads one file after the other and keeps no document of any, so that the room for one is the room for all.
+    """
+
+    def __init__(self, cache: ManifestCache) -> None:
+        self._cache = cache
+        self._contents: dict[str, bytes] = {}
+        self._documents: dict[str, Documents] = {}
+        self._sharing = Sharing()
+
+    def opened(self, file: Found) -> _File:
+        """The file, with its defaults if it has any. Raises BadInput if it cannot be read, or is no text."""
+        content = read_bytes(file)
         digest = sha256(content).digest()
-        known = self._files.get(file.path)
-        if known is None or known.digest != digest:
-            known = _File(digest, read_documents(decode(content, file), file.shown))
-            self._files[file.path] = known
-        return known
+        known = self._cache.known(file, digest)
+        if known is not None:
+            return known
+        defaults: tuple[MapNode, ...] = ()
+        if may_have_defaults(content):
+            documents = self._documents[file.name] = read_documents(decode(content, file), file.shown)
+            defaults = defaults_in(documents)
+        self._contents[file.name] = content
+        return _File(digest, defaults)
 
-    def guests(self, file: Found, content: bytes, defaults: Defaults) -> ParsedFile:
-        """What the opened file says under these defaults."""
-        known = self._files[file.path]
-        if known.parsed is None or known.under != defaults.digest:
-            documents = known.documents or read_documents(decode(content, file), file.shown)
-            known.parsed = parse_guests(documents, file, defaults)
-            known.under = defaults.digest
-        return known.parsed
+    def guests(self, file: Found, opened: _File, defaults: Defaults) -> tuple[ParsedFile, ManifestFile]:
+        """What the opened file says under these defaults. Raises BadInput if it is no text."""
+        if opened.parsed is None or opened.entry is None or opened.under != defaults.digest:
+            content = self._contents.pop(file.name, None)
+            content = _same_again(file, opened.digest) if content is None else content
+            documents = self._documents.pop(file.name, None)
+            if documents is None:
+                documents = read_documents(decode(content, file), file.shown)
+            opened.parsed = self._shared(parse_guests(documents, file, defaults))
+            opened.entry = ManifestFile(name=file.name, digest=opened.digest, guests=len(opened.parsed.guests))
+            opened.under = defaults.digest
+        self._cache.keep(file, opened)
+        return opened.parsed, opened.entry
 
-    def keep_only(self, paths: Collection[Path]) -> None:
-        """Forget files that are gone, and what only a load needs."""
-        for path in self._files.keys() - set(paths):
-            del self._files[path]
-        for known in self._files.values():
-            known.documents = None
+    def _shared(self, parsed: ParsedFile) -> ParsedFile:
+        share = self._sharing
+        guests = [
+            replace(
+                guest,
+                desired=share.desired(guest.desired),
+                positions=share.places(guest.positions),
+                secrets=guest.secrets or _NO_SECRETS,
+            )
+            for guest in parsed.guests
+        ]
+        return ParsedFile(guests=tuple(guests), problems=parsed.problems)
+
+
+_NO_SECRETS: Final[Mapping[str, SecretPlace]] = {}
+
+
+def _same_again(file: Found, digest: bytes) -> bytes:
+    """The bytes of a file whose folder's defaults are others by now, while it is as it was. Raises BadInput."""
+    content = read_bytes(file)
+    if sha256(content).digest() != digest:
+        what, remedy = "the file changed while the folder was read", "nothing is to be done: it is read again"
+        raise BadInput(what=what, where=f"{file.shown}:1:1", remedy=remedy)
+    return content
 
 
 def load(folder: Path, *, cache: ManifestCache | None = None) -> Manifests:
@@ -127,45 +180,42 @@ def load(folder: Path, *, cache: ManifestCache | None = None) -> Manifests:
     """
     cache = ManifestCache() if cache is None else cache
     found, problems = find_manifests(folder)
-    told: dict[Path, list[BadInput]] = {}
-    contents: dict[Path, bytes] = {}
-    opened: dict[Path, _File] = {}
+    told: dict[str, list[BadInput]] = {}
+    reading = _Load(cache)
+    opened: list[tuple[Found, _File]] = []
     for file in found:
         try:
-            contents[file.path] = read_bytes(file)
-            opened[file.path] = cache.opened(file, contents[file.path])
+            opened.append((file, reading.opened(file)))
         except BadInput as problem:
-            told.setdefault(file.path, []).append(problem)
-    defaults = _Inheritance(folder, [(file, opened[file.path]) for file in found if file.path in opened], told)
+            told.setdefault(file.name, []).append(problem)
+    defaults = _Inheritance(folder, opened, told)
     parsed: list[ParsedGuest] = []
     files: list[ManifestFile] = []
-    for file in found:
-        if file.path in opened:
-            content = cache.guests(file, contents[file.path], defaults.of(file.path.parent))
-            told.setdefault(file.path, []).extend(content.problems)
-            parsed.extend(content.guests)
-            digest = opened[file.path].digest.hex()
-            files.append(ManifestFile(path=file.path, sha256=digest, guests=len(content.guests)))
-    cache.keep_only([file.path for file in found])
+    for file, content in opened:
+        try:
+            said, entry = reading.guests(file, content, defaults.of(file.folder))
+        except BadInput as problem:
+            told.setdefault(file.name, []).append(problem)
+            continue
+        if said.problems:
+            told.setdefault(file.name, []).extend(said.problems)
+        parsed.extend(said.guests)
+        files.append(entry)
+    cache.keep_only([file.name for file in found])
     secrets = with_secrets(folder, parsed)
     problems = [*problems, *_in_order(found, told), *secrets.problems, *_repeated(parsed)]
     problems.extend([] if problems else _order_problems(parsed))
     if len(parsed) > limits.GUESTS_MAX:
         problems.append(BadInput(what=f"more than {limits.GUESTS_MAX} guests", where=shown(folder)))
     _raise(problems)
-    return Manifests(
-        folder=folder,
-        guests=secrets.guests,
-        files=tuple(files),
-        places={guest.desired.vmid: (guest.file, guest.positions) for guest in parsed},
-        inherited={guest.desired.vmid: guest.inherited for guest in parsed if guest.inherited},
-    )
+    places = {guest.desired.vmid: guest for guest in parsed}
+    return Manifests(folder=folder, guests=secrets.guests, files=tuple(files), places=places)
 
 
 class _Inheritance:
     """The defaults of each folder, worked out from the top."""
 
-    def __init__(self, folder: Path, files: Sequence[tuple[Found, _File]], told: dict[Path, list[BadInput]]) -> None:
+    def __init__(self, folder: Path, files: Sequence[tuple[Found, _File]], told: dict[str, list[BadInput]]) -> None:
         self._top = folder
         self._told = told
         self._own: dict[Path, tuple[Found, _File, MapNode]] = {}
@@ -175,11 +225,11 @@ class _Inheritance:
                 self._add(file, content, root)
 
     def _add(self, file: Found, content: _File, root: MapNode) -> None:
-        first = self._own.setdefault(file.path.parent, (file, content, root))
+        first = self._own.setdefault(file.folder, (file, content, root))
         if first[2] is not root:
             what = f"this folder has its defaults at {place(first[0].shown, first[2])} already"
             problem = BadInput(what=what, where=place(file.shown, root), remedy="write them into one document")
-            self._told.setdefault(file.path, []).append(problem)
+            self._told.setdefault(file.name, []).append(problem)
 
     def of(self, folder: Path) -> Defaults:
         """What guests in this folder inherit."""
@@ -195,13 +245,13 @@ class _Inheritance:
             return above
         file, content, root = own
         found, problems = parse_defaults(root, file, above, content.digest)
-        self._told.setdefault(file.path, []).extend(problems)
+        self._told.setdefault(file.name, []).extend(problems)
         return found
 
 
-def _in_order(found: Sequence[Found], told: Mapping[Path, list[BadInput]]) -> list[BadInput]:
+def _in_order(found: Sequence[Found], told: Mapping[str, list[BadInput]]) -> list[BadInput]:
     """Problems by file and place; one that several guests inherit is told once."""
-    problems = [problem for file in found for problem in sorted(told.get(file.path, []), key=line_and_column)]
+    problems = [problem for file in found for problem in sorted(told.get(file.name, []), key=line_and_column)]
     return list({str(problem): problem for problem in problems}.values())
 
 

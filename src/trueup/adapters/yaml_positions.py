@@ -7,6 +7,7 @@ What a text means is decided by who asks for it.
 """
 
 from collections.abc import Callable, Iterable
+from sys import intern
 from typing import Any, Final, cast
 
 import msgspec
@@ -18,6 +19,9 @@ from trueup.model.errors import BadInput
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN_TAGS: Final = {None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 MERGE: Final = "<<"
+_COMMON_CHARS: Final = 24
+"""Texts up to this length are mostly keys, numbers and words that thousands of files share: one copy is kept."""
+
 _TAB: Final = "indent with spaces; YAML allows no tabs there"
 _SYNTAX: Final = "check the indentation, the quotes and the colons of this line and of the one above"
 
@@ -145,7 +149,9 @@ class _Composer:
         self._check_tag(event.tag, at)
         self._charge(1, at)
         plain = event.tag is None and bool(event.implicit[0])
-        self._add(Scalar(text=cast("str", event.value), plain=plain, line=line, column=column), event.anchor)
+        text = cast("str", event.value)
+        text = intern(text) if len(text) <= _COMMON_CHARS else text
+        self._add(Scalar(text=text, plain=plain, line=line, column=column), event.anchor)
 
     def _alias(self, event: Any) -> None:
         at = line, column = _position(event)
