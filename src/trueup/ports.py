@@ -8,7 +8,7 @@ from typing import Protocol
 
 from trueup.model.gate import RequestState, RequestView
 from trueup.model.gate_moment import Lookup, Moment
-from trueup.model.guests import Backup, ResourceRow, Snapshot
+from trueup.model.guests import Backup, Power, ResourceRow, Snapshot
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
 from trueup.model.notes import Note
 from trueup.model.ops import Draft, EpochTaken, OpState, OpView, Record
@@ -77,8 +77,8 @@ class Pve(Protocol):
         """Whether the token has VM.Audit on /vms, so that absence from `resources` means absence. Raises ReadFailed."""
         ...
 
-    async def statuses(self, node: NodeName) -> tuple[ResourceRow, ...]:
-        """The live state of the guests of one node (/nodes/N/qemu and lxc). Raises ReadFailed."""
+    async def statuses(self, node: NodeName) -> Mapping[Vmid, Power]:
+        """The live state of each guest of one node (/nodes/N/qemu and lxc). Raises ReadFailed."""
         ...
 
     async def config(self, node: NodeName, guest: GuestType, vmid: Vmid) -> ConfigRead:

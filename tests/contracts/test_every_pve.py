@@ -58,8 +58,9 @@ async def the_rights_are_told(pve: PveClient) -> None:
 
 
 async def a_template_is_read(pve: PveClient) -> None:
-    (row,) = await pve.statuses(PVE1)
-    assert (row.vmid, row.status, row.template) == (Vmid(9000), Power.STOPPED, True)
+    assert await pve.statuses(PVE1) == {Vmid(9000): Power.STOPPED}
+    (row,) = await pve.resources()
+    assert (row.vmid, row.template) == (Vmid(9000), True)
     config = await pve.config(PVE1, QEMU, Vmid(9000))
     assert config.config["cores"] == "1"
     assert config.digest

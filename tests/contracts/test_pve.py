@@ -120,10 +120,8 @@ def test_reads(simulator: Simulator) -> None:
         assert rows[Vmid(9000)].template
         assert rows[Vmid(9001)].type is GuestType.LXC
         assert await pve.sees_all_guests()
-        live = {row.vmid: row for row in await pve.statuses(PVE1)}
-        assert live[Vmid(9001)].status is Power.STOPPED
-        assert live[Vmid(9001)].template
-        assert await pve.statuses(PVE2) == ()
+        assert (await pve.statuses(PVE1))[Vmid(9001)] is Power.STOPPED
+        assert await pve.statuses(PVE2) == {}
         config = await pve.config(PVE1, GuestType.QEMU, Vmid(9000))
         assert config.config["cores"] == "1"
         assert len(config.digest) == 40

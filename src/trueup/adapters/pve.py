@@ -4,6 +4,7 @@ Rule kept here: what PVE says is passed on, and what it does not say is not know
 the choice of the endpoint and what the token was last seen to be allowed. Time is the port's; chance is not needed.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -12,7 +13,7 @@ from trueup.adapters import pve_decode
 from trueup.adapters.pve_api import OK, PveApi, Read, quoted, read_failed, understood
 from trueup.core import answers
 from trueup.model.errors import ReadFailed
-from trueup.model.guests import Backup, ResourceRow, Snapshot
+from trueup.model.guests import Backup, Power, ResourceRow, Snapshot
 from trueup.model.ids import GuestType, NodeName, TokenId, Upid, Vmid
 from trueup.model.limits import TASK_PAGE, TASK_PAGES_MAX
 from trueup.model.pve import Call, ClusterState, ConfigRead, Done, Reply, TaskList, TaskRow, TaskStarted, TaskState
@@ -70,14 +71,13 @@ class PveClient:
         """
         return await self._permits("/vms", "VM.Audit", below=True)
 
-    async def statuses(self, node: NodeName) -> tuple[ResourceRow, ...]:
-        """The live state of the guests of one node. Raises ReadFailed."""
-        rows: list[ResourceRow] = []
+    async def statuses(self, node: NodeName) -> Mapping[Vmid, Power]:
+        """The live state of each guest of one node. Raises ReadFailed."""
+        found: dict[Vmid, Power] = {}
         for guest in GuestType:
             read = Read(path=f"/nodes/{quoted(node)}/{guest.value}", node=node, daemon=True)
-            answer = await self._api.get(read)
-            rows += understood(read, answer, lambda body, guest=guest: pve_decode.statuses(body, guest, node))
-        return tuple(rows)
+            found |= await self._api.read(read, pve_decode.statuses)
+        return found
 
     async def config(self, node: NodeName, guest: GuestType, vmid: Vmid) -> ConfigRead:
         """One guest's config, with what waits for a restart, in one call. Raises Absent or ReadFailed.

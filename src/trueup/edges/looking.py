@@ -7,7 +7,7 @@ from trueup.edges.standing import Leased, LeaseHolder
 from trueup.model.errors import InvariantBroken, NotSent
 from trueup.model.gate import RequestState, RequestView
 from trueup.model.gate_moment import Lookup, Moment
-from trueup.model.guests import Backup, ResourceRow, Snapshot
+from trueup.model.guests import Backup, Power, ResourceRow, Snapshot
 from trueup.model.ids import Epoch, GuestType, NodeName, OpId, TokenId, Upid, Vmid
 from trueup.model.ops import Draft, EpochTaken, OpState, OpView, Record
 from trueup.model.pve import Call, ClusterState, ConfigRead, Reply, TaskList, TaskRow, TaskState
@@ -42,7 +42,7 @@ class LookingPve:
         """See `trueup.ports.Pve`."""
         return await self._pve.sees_all_guests()
 
-    async def statuses(self, node: NodeName) -> tuple[ResourceRow, ...]:
+    async def statuses(self, node: NodeName) -> Mapping[Vmid, Power]:
         """See `trueup.ports.Pve`."""
         return await self._pve.statuses(node)
 

@@ -4,10 +4,12 @@ One place for all mutations, whoever makes them: the bound is put into each requ
 right before its first byte. So an agent that was paused and has lost its lease meanwhile sends nothing more.
 """
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
 from trueup.model.errors import JournalFailed, NotSent
-from trueup.model.guests import Backup, ResourceRow, Snapshot
+from trueup.model.guests import Backup, Power, ResourceRow, Snapshot
 from trueup.model.ids import GuestType, NodeName, TokenId, Upid, Vmid
 from trueup.model.pve import Call, ClusterState, ConfigRead, Reply, TaskList, TaskRow, TaskState
 from trueup.ports import Clock, Journal, Keeper, Pve
@@ -43,7 +45,7 @@ class LedPve:
         """See `trueup.ports.Pve`."""
         return await self.inner.sees_all_guests()
 
-    async def statuses(self, node: NodeName) -> tuple[ResourceRow, ...]:
+    async def statuses(self, node: NodeName) -> Mapping[Vmid, Power]:
         """See `trueup.ports.Pve`."""
         return await self.inner.statuses(node)
 

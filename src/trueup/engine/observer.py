@@ -4,11 +4,12 @@ Nothing is concluded from a read that failed: such a guest is simply not seen.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 
 import msgspec
 
 from trueup.core import sighting
+from trueup.model import limits
 from trueup.model.errors import Absent, ReadFailed
 from trueup.model.guests import Observed, Power, ResourceRow
 from trueup.model.ids import NodeName, Vmid
@@ -62,25 +63,41 @@ class Observer:
         """Read each guest's config unless it is kept, and each node's live states once. Who fails is told apart."""
         guests: dict[Vmid, Observed] = dict(kept or {})
         unread: dict[Vmid, str] = {}
-        nodes = sorted({row.node for row in rows.values()})
+        live: dict[Vmid, Power] = {}
+        todo = _by_node(rows, guests)
+
+        async def states(node: NodeName) -> None:
+            live.update(await self._statuses(node))
+
+        async def configs(node: NodeName) -> None:
+            for vmid in todo[node]:
+                read = await self._config(rows[vmid])
+                if isinstance(read, str):
+                    unread[vmid] = read
+                else:
+                    guests[vmid] = read
+
         async with asyncio.TaskGroup() as group:
-            states = {node: group.create_task(self._statuses(node)) for node in nodes}
-            reads = {vmid: group.create_task(self._config(rows[vmid])) for vmid in sorted(rows.keys() - guests.keys())}
-        for vmid, task in reads.items():
-            read = task.result()
-            if isinstance(read, str):
-                unread[vmid] = read
-            else:
-                guests[vmid] = read
-        live = {vmid: status for task in states.values() for vmid, status in task.result().items()}
-        return {vmid: _alive(guest, live.get(vmid, Power.UNKNOWN)) for vmid, guest in guests.items()}, unread
+            for node in sorted(todo):
+                group.create_task(states(node))
+            # No more than may be under way at once: a task for each of ten thousand guests takes 30 MB for a moment.
+            for node in sorted(todo):
+                for _ in range(limits.READS_PER_NODE):
+                    group.create_task(configs(node))
+        for vmid, guest in guests.items():
+            status = live.get(vmid, Power.UNKNOWN)
+            if guest.status is not status:
+                guests[vmid] = msgspec.structs.replace(guest, status=status)
+        return guests, unread
 
     async def states(self, rows: Mapping[Vmid, ResourceRow]) -> dict[Vmid, Observed]:
         """Only where each guest is and whether it runs, by one list a node. What is not known is `Power.UNKNOWN`."""
         nodes = sorted({row.node for row in rows.values()})
         async with asyncio.TaskGroup() as group:
             states = {node: group.create_task(self._statuses(node)) for node in nodes}
-        live = {vmid: status for task in states.values() for vmid, status in task.result().items()}
+        live: dict[Vmid, Power] = {}
+        for task in states.values():
+            live.update(task.result())
         return {
             vmid: Observed(
                 type=row.type,
@@ -100,9 +117,9 @@ class Observer:
         running = await self._pve.running(row.node, row.type, row.vmid)
         return sighting.observed(row, read, running=running)
 
-    async def _statuses(self, node: NodeName) -> dict[Vmid, Power]:
+    async def _statuses(self, node: NodeName) -> Mapping[Vmid, Power]:
         try:
-            return {row.vmid: row.status for row in await self._pve.statuses(node)}
+            return await self._pve.statuses(node)
         except ReadFailed:
             return {}
 
@@ -115,8 +132,13 @@ class Observer:
             return error.what
 
 
-def _alive(guest: Observed, status: Power) -> Observed:
-    return guest if guest.status is status else msgspec.structs.replace(guest, status=status)
+def _by_node(rows: Mapping[Vmid, ResourceRow], known: Container[Vmid]) -> dict[NodeName, Iterator[Vmid]]:
+    """The guests of each node that are still to be read, in order; several readers may take turns."""
+    found: dict[NodeName, list[Vmid]] = {row.node: [] for row in rows.values()}
+    for vmid, row in rows.items():
+        if vmid not in known:
+            found[row.node].append(vmid)
+    return {node: iter(sorted(vmids)) for node, vmids in found.items()}
 
 
 def guest_row(guest: Observed) -> ResourceRow:
