@@ -12,6 +12,7 @@ from pathlib import Path
 from ssl import create_default_context
 from unittest.mock import patch
 
+from tests.processes import warm
 from trueup.app import parts
 from trueup.edges.cli import run
 
@@ -31,8 +32,8 @@ class Simulator:
     token_secret: str = field(init=False)
 
     def __post_init__(self) -> None:
-        command = [*TRUEUP, "sim", "--json", "--port", "0", "--time-scale", str(self.time_scale)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "pvesim", "--json", "--port", "0", "--time-scale", str(self.time_scale)]
+        self.process = warm.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         said = json.loads(self.process.stdout.readline())
         self.url, self.ca_file = said["url"], said["ca_file"]
@@ -94,7 +95,7 @@ class Stage:
         return path
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        return warm.Popen(
             [*TRUEUP, *arguments],
             cwd=self.folder,
             env={**QUIET, **environment},

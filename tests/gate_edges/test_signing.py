@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.stage import QUIET, TRUEUP, Stage
 from tests.gate_edges.house import VM, House, opened
+from tests.processes import warm
 from trueup.adapters.signing_keys import new_private
 
 SECRET = "correct horse battery"
@@ -19,7 +20,7 @@ SECRET = "correct horse battery"
 def _on_a_terminal(stage: Stage, *arguments: str, says: str) -> tuple[int, str]:
     """Run a command with a terminal for its standard input, and answer each question with the same line."""
     mine, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = warm.Popen(
         [*TRUEUP, *arguments],
         cwd=stage.folder,
         env=QUIET,
@@ -157,7 +158,7 @@ def test_a_signer_needs_no_settings(house: House) -> None:
     shutil.copy(file, away / "request.json")
     shutil.copy(house.folder / "bob.key", away / "bob.key")
     command = [sys.executable, "-m", "trueup", "sign", "request.json", "--key", "bob.key"]
-    lost = subprocess.run(command, cwd=away, env=QUIET, capture_output=True, text=True, check=False)
+    lost = warm.run(command, cwd=away, env=QUIET, capture_output=True, text=True, check=False)
     assert (lost.returncode, "--as PERSON" in lost.stderr) == (1, True)
-    subprocess.run([*command, "--as", "bob"], cwd=away, env=QUIET, capture_output=True, check=True)
+    warm.run([*command, "--as", "bob"], cwd=away, env=QUIET, capture_output=True, check=True)
     assert house.json("submit", str(away / "request.json"))["state"] == "accepted"

@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
 import threading
 from pathlib import Path
 
 from tests.cli.stage import QUIET, TRUEUP
 from tests.gate_edges.house import VM, House, opened, until
+from tests.processes import warm
 from tests.web.client import Client
 
 
@@ -39,7 +39,7 @@ def test_the_same_bytes_by_every_way_at_once_are_done_once(house: House) -> None
 
         def pipe() -> None:
             command = [*TRUEUP, "submit", "-", "--json"]
-            done = subprocess.run(command, cwd=house.folder, env=QUIET, input=content, capture_output=True, check=True)
+            done = warm.run(command, cwd=house.folder, env=QUIET, input=content, capture_output=True, check=True)
             stdin.append(json.loads(done.stdout))
 
         threads = [threading.Thread(target=post) for _ in range(4)] + [threading.Thread(target=pipe) for _ in range(2)]

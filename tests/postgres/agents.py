@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from tests.processes import warm
 from tests.real_death.stage import Journal, Simulator, spawn
 from trueup.adapters.postgres import audit
 from trueup.adapters.postgres.address import parse
@@ -170,7 +171,7 @@ class Group:
 
     def trueup(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """A command in the first member's folder."""
-        return subprocess.run(
+        return warm.run(
             [sys.executable, "-m", "trueup", *arguments], cwd=self.members[0].folder, capture_output=True, text=True,
             timeout=120, check=False, env={**os.environ, "NO_COLOR": "1"},
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import time
 import urllib.request
@@ -15,6 +14,7 @@ import pytest
 
 from tests.postgres.agents import Group, Member, wait
 from tests.postgres.server import Server
+from tests.processes import warm
 from tests.real_death.stage import Simulator, vm
 
 pytestmark = pytest.mark.timeout(300)
@@ -34,7 +34,7 @@ class Pair:
     database: str
 
     def trueup(self, member: Member, *arguments: str, code: int | None = 0) -> str:
-        done = subprocess.run(
+        done = warm.run(
             [sys.executable, "-m", "trueup", *arguments], cwd=member.folder, capture_output=True, text=True,
             timeout=120, check=False, env={**os.environ, "NO_COLOR": "1"},
         )  # fmt: skip

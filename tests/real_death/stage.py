@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import asyncpg
 
+from tests.processes import warm
 from trueup.adapters import sqlite
 from trueup.adapters.postgres import audit
 from trueup.adapters.postgres.address import Address, parse
@@ -58,7 +59,7 @@ def spawn(
 ) -> "subprocess.Popen[bytes]":
     """Start a process in a group of its own, with what it says in `output`.out and `output`.err."""
     with output.with_suffix(".out").open("wb") as out, output.with_suffix(".err").open("wb") as err:
-        return subprocess.Popen(
+        return warm.Popen(
             command,
             cwd=cwd,
             env={**os.environ, "NO_COLOR": "1", **(environment or {})},
