@@ -8,6 +8,7 @@ with no await between the note and the write. What failed before that line has l
 
 import re
 import ssl
+from asyncio import sslproto
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
@@ -42,6 +43,11 @@ KEEP_ALIVE_S: Final = 4.0
 
 HEADER_MAX_BYTES: Final = 64 * 1024
 """Longest status line or header that is read. PVE's reason phrases carry whole error texts."""
+
+TLS_BUFFER_BYTES: Final = 32 * 1024
+"""What is set aside for each connection to read into: two records of TLS (RFC 8446, 5.1), an eighth of asyncio's."""
+
+sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES  # 64 connections would take 16 MB; no parameter leads there
 
 _TOKEN: Final = re.compile(r"[^\s:/@!=]+@[A-Za-z0-9.\-_]+![A-Za-z0-9.\-_]+")
 _SECRET: Final = re.compile(r"[!-~]+")

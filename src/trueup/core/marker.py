@@ -7,6 +7,7 @@ with no marker, a damaged one, or more than one claims nothing: a guest is ours 
 
 import json
 import re
+from sys import intern
 
 import msgspec
 
@@ -97,7 +98,7 @@ def _parse(comment: str) -> Marker | None:
         return None
     return Marker(
         uid=wire.uid,
-        installation=wire.installation,
+        installation=intern(wire.installation),  # of thousands of guests the same
         vmid=Vmid(wire.vmid),
         op_id=OpId(wire.op),
         counter=wire.n,

@@ -29,8 +29,8 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
     shared: frozenset[str] | None
 
 
-class _Own(msgspec.Struct, frozen=True):
-    """What one guest's plan depends on besides."""
+class _Own(msgspec.Struct, frozen=True, gc=False):
+    """What one guest's plan depends on besides, and that plan."""
 
     want: Desired
     seen: Observed
@@ -38,6 +38,19 @@ class _Own(msgspec.Struct, frozen=True):
     closed: str | None
     shutdown_failed: bool
     fenced: bool
+    plan: GuestPlan
+
+    def holds(self, want: Desired, seen: Observed, context: Context) -> bool:
+        """Whether all of it is as it was."""
+        vmid = want.vmid
+        return (
+            (self.want is want or self.want == want)
+            and (self.seen is seen or self.seen == seen)
+            and self.adopted == context.adopted.get(vmid)
+            and self.closed == context.closed.get(vmid)
+            and self.shutdown_failed == (vmid in context.shutdown_failed)
+            and self.fenced == (vmid in context.fenced)
+        )
 
 
 class Memo:
@@ -46,7 +59,7 @@ class Memo:
     def __init__(self) -> None:
         """Know nothing."""
         self._common: _Common | None = None
-        self._known: dict[Vmid, tuple[_Own, GuestPlan]] = {}
+        self._known: dict[Vmid, _Own] = {}
         self._desired: tuple[Desired, ...] = ()
         self._ordered: tuple[Desired, ...] = ()
 
@@ -72,20 +85,20 @@ class Memo:
     def known(self, want: Desired, seen: Observed | None, context: Context) -> GuestPlan | None:
         """The guest's plan, if all that it depends on is as it was."""
         kept = self._known.get(want.vmid)
-        if kept is None or seen is None or want.vmid in context.unread or kept[0] != _own(want, seen, context):
+        if kept is None or seen is None or want.vmid in context.unread or not kept.holds(want, seen, context):
             return None
-        return kept[1]
+        return kept.plan
 
     def keep(self, want: Desired, seen: Observed | None, context: Context, plan: GuestPlan) -> None:
         """Keep a plan that `known` may give out later; forget the guest's last one."""
         timeless = want.restart in _TIMELESS and want.snapshots is None and want.backups is None
         if seen is not None and timeless and plan.bucket is Bucket.UNCHANGED and want.vmid not in context.unread:
-            self._known[want.vmid] = (_own(want, seen, context), plan)
+            self._known[want.vmid] = _own(want, seen, context, plan)
         else:
             self._known.pop(want.vmid, None)
 
 
-def _own(want: Desired, seen: Observed, context: Context) -> _Own:
+def _own(want: Desired, seen: Observed, context: Context, plan: GuestPlan) -> _Own:
     vmid = want.vmid
     return _Own(
         want,
@@ -94,4 +107,5 @@ def _own(want: Desired, seen: Observed, context: Context) -> _Own:
         context.closed.get(vmid),
         vmid in context.shutdown_failed,
         vmid in context.fenced,
+        plan,
     )

@@ -16,11 +16,15 @@ from trueup.model.guests import ResourceRow
 from trueup.model.ids import Vmid
 
 
-class Remembered(msgspec.Struct, frozen=True, kw_only=True):
-    """The row of the list when the config was read, and the instant of that on the monotonic clock."""
+class Remembered(msgspec.Struct, kw_only=True, gc=False):
+    """The row of the list when the config was read, and the instant of that on the monotonic clock.
+
+    `uptime_s` is that row's (None: as it stands there); the row itself may be a newer one that differs in nothing else.
+    """
 
     row: ResourceRow
     at: float
+    uptime_s: int | None = None
 
 
 def due(
@@ -51,5 +55,5 @@ def _differs(before: Remembered, row: ResourceRow, now: float) -> bool:
     same_uptime = row if row.uptime_s == before.row.uptime_s else replace(row, uptime_s=before.row.uptime_s)
     if same_uptime != before.row:
         return True
-    up_s = before.row.uptime_s + (now - before.at) if before.row.uptime_s else 0.0
-    return row.uptime_s + limits.LISTS_LAG_S < up_s
+    uptime_s = before.row.uptime_s if before.uptime_s is None else before.uptime_s
+    return bool(uptime_s) and row.uptime_s + limits.LISTS_LAG_S < uptime_s + (now - before.at)

@@ -4,6 +4,7 @@ Sources: qemu-server (smbios1, meta, vmgenid), pve-container (rootfs, netN). LXC
 """
 
 from collections.abc import Mapping
+from sys import intern
 
 from trueup.core import marker as markers
 from trueup.model.guests import Identity, Marker, Observed, Power, ResourceRow
@@ -44,7 +45,7 @@ def identity(guest: GuestType, config: Mapping[str, str], marker: Marker | None)
     if guest is GuestType.QEMU:
         return Identity(
             smbios1_uuid=_part(config.get("smbios1", ""), "uuid"),
-            ctime=_part(config.get("meta", ""), "ctime"),
+            ctime=intern(_part(config.get("meta", ""), "ctime")),
             vmgenid=config.get("vmgenid", ""),
             marker_uid=uid,
         )

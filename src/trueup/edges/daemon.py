@@ -4,7 +4,7 @@ Rule kept here: all that it has of the process, it has through its `Host`; so it
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -12,6 +12,7 @@ import msgspec
 
 from trueup.adapters.manifests import ManifestFile, Manifests, refuse_emptied
 from trueup.adapters.pve_schema import Looked
+from trueup.adapters.system import give_back_memory
 from trueup.edges import inbox, incarnation, leading, option_check
 from trueup.edges.acts import Acts, at_the_socket
 from trueup.edges.alarms import Alarms, heard
@@ -203,10 +204,11 @@ def _told(health: Health, systemd: Systemd, say: Callable[[str], object]) -> Non
 class Sources:
     """The manifests, read anew on each pass, and the guests known as ours, which an empty folder must not forget."""
 
-    def __init__(self, load: Callable[[], Manifests], adopted: dict[Vmid, str]) -> None:
+    def __init__(self, load: Callable[[], Manifests], adopted: Iterable[Vmid]) -> None:
         """Read through `load`."""
         self._load = load
-        self._adopted = adopted
+        self._adopted = tuple(adopted)
+        self._read_anew = False
         self._checked: tuple[ManifestFile, ...] | None = None
         self.options = Looked()
 
@@ -216,7 +218,7 @@ class Sources:
         refuse_emptied(manifests, self._adopted)
         if manifests.files != self._checked:  # what has not changed is as good as it was
             option_check.refuse(self.options, manifests)
-            self._checked = manifests.files
+            self._checked, self._read_anew = manifests.files, True
         return manifests.guests
 
     async def refresh(self, journal: Journal, pulse: "_Pulse") -> None:
@@ -224,7 +226,10 @@ class Sources:
         while True:
             await pulse.passed.wait()
             pulse.passed.clear()
-            self._adopted = await journal.adopted()
+            self._adopted = tuple(await journal.adopted())
+            if self._read_anew:  # the pass after that looks closely at many guests, at the start at all
+                self._read_anew = False
+                give_back_memory()
 
 
 class _Pulse:

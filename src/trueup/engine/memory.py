@@ -29,11 +29,16 @@ class Memory:
             self.forget(gone)
         due = reread.due(self._known, rows, now, now - self._last_pass)
         self._last_pass = now
-        return {vmid: self._guests[vmid] for vmid in rows if vmid not in due}
+        kept: dict[Vmid, Observed] = {}
+        for vmid, row in rows.items():
+            if vmid not in due:
+                kept[vmid] = self._guests[vmid]
+                self._known[vmid].row = row  # equal but for its uptime: whoever looks at this pass has the same one
+        return kept
 
     def saw(self, row: ResourceRow, guest: Observed, began: float) -> None:
         """Remember a config that was read after `began` (monotonic)."""
-        self._known[guest.vmid] = Remembered(row=row, at=began)
+        self._known[guest.vmid] = Remembered(row=row, at=began, uptime_s=row.uptime_s)
         self._guests[guest.vmid] = guest
 
     def forget(self, vmid: Vmid) -> None:

@@ -119,9 +119,10 @@ class Reconciler:
         self._missed = _missed(survey)
         await self._begin_signed()
         for guest in survey.plan.guests:
-            if guest.bucket is Bucket.UNCHANGED:
+            if guest.bucket is Bucket.UNCHANGED:  # so there is nothing to begin
                 self.backoff.succeeded(guest.vmid)
-            self._begin(guest)
+            else:
+                self._begin(guest)
         return survey.plan
 
     async def look(self, desired: Sequence[Desired]) -> Plan:

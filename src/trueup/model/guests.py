@@ -51,7 +51,7 @@ class Power(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A snapshot of a guest; `taken_s` in epoch seconds of its node (0 = being taken)."""
 
     name: str
@@ -59,7 +59,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     taken_s: int = 0
 
 
-class Backup(msgspec.Struct, frozen=True, kw_only=True):
+class Backup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An archive on a backup storage; `made_s` in epoch seconds, `notes` as PVE keeps them beside it."""
 
     volume: str
@@ -154,7 +154,7 @@ class Restart(StrEnum):
     ALLOWED = "allowed"
 
 
-class SnapshotPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class SnapshotPolicy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Snapshots to be taken.
 
     One for each time of `schedule` ('hourly', 'daily 02:00', 'Sat 03:00 Europe/Berlin'); the `keep` newest ones stay,
@@ -166,7 +166,7 @@ class SnapshotPolicy(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = "auto"
 
 
-class BackupPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class BackupPolicy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Backups to be made to `storage`, one for each time of `schedule`; `keep` as for snapshots."""
 
     storage: str
@@ -175,7 +175,7 @@ class BackupPolicy(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "snapshot"
 
 
-class Desired(msgspec.Struct, frozen=True, kw_only=True):
+class Desired(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One guest as its manifest declares it.
 
     `config` has only the keys that the manifest gives; a value is PVE's property string or a map of it. `restart` is

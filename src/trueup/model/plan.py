@@ -20,7 +20,7 @@ class Bucket(StrEnum):
     UNCHANGED = "unchanged"
 
 
-class Diff(msgspec.Struct, frozen=True, kw_only=True):
+class Diff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One difference. `was` and `want` are PVE's spelling ('' = not there); `why` says what follows from it."""
 
     key: str
@@ -29,7 +29,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
-class PlannedOp(msgspec.Struct, frozen=True, kw_only=True):
+class PlannedOp(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An operation that would be issued, before it has an id.
 
     `params` are the kind's own parameters in PVE's spelling, without vmid, digest and description, which are added
@@ -53,7 +53,7 @@ class PlannedOp(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str] = {}
 
 
-class Approval(msgspec.Struct, frozen=True, kw_only=True):
+class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something only a signed one-shot may do: its kind, why, and the command that prepares the request."""
 
     kind: Kind
@@ -61,7 +61,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
 
-class GuestPlan(msgspec.Struct, frozen=True, kw_only=True):
+class GuestPlan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One guest's part of a plan.
 
     `ops` come in the order in which they would be issued; only the first is ever sent before the guest is looked at
