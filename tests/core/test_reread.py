@@ -86,7 +86,7 @@ def test_what_the_lists_hint_at_is_read(monkeypatch: pytest.MonkeyPatch, values:
     now = 100.0
     quiet = reread.due(known, others | {Vmid(100): replace(before, uptime_s=150)}, now, 0.1, BOUND_S)
     assert Vmid(100) not in quiet
-    told = reread.due(known, others | {Vmid(100): replace(before, **values)}, now, 0.1, BOUND_S)
+    told = reread.due(known, others | {Vmid(100): replace(before, **{"uptime_s": 150, **values})}, now, 0.1, BOUND_S)
     assert Vmid(100) in told
     assert len(told) == len(quiet) + 1
 
