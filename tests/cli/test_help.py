@@ -28,11 +28,22 @@ def test_help_comes_at_once() -> None:
 
 
 def test_help_imports_nothing_that_is_heavy() -> None:
-    script = "import sys; from trueup.app import parts; from trueup.edges.cli import run; run(parts(), ['--help']);"
+    script = "import sys; from trueup.app import parts; from trueup.edges.cli import run; run(parts, ['--help']);"
     script += "print([name for name in ('asyncio', 'aiohttp', 'pydantic', 'msgspec', 'rich', 'yaml', 'sqlite3',"
-    script += " 'structlog', 'starlette', 'uvicorn') if name in sys.modules])"
+    script += " 'structlog', 'starlette', 'uvicorn', 'dataclasses', 'pathlib') if name in sys.modules])"
     done = subprocess.run([*TRUEUP[:1], "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_apply_loads_nothing_that_signs_and_no_authority_that_it_does_not_need() -> None:
+    """aiohttp reads the system's authorities twice when it is imported, and half of an apply's imports are for keys."""
+    script = "import sys; from trueup.edges.cli import apply; from trueup.adapters import pve_http;"
+    script += "from aiohttp import connector; import os;"
+    script += "print([name for name in ('cryptography', 'fido2', 'securesystemslib') if name in sys.modules],"
+    script += " connector._SSL_CONTEXT_VERIFIED.get_ca_certs(), os.environ.get('SSL_CERT_FILE'))"
+    environment = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
+    done = subprocess.run([*TRUEUP[:1], "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "[] [] None\n"
 
 
 @pytest.mark.parametrize("name", sorted(set(root.COMMANDS) - {"demo"}))

@@ -11,7 +11,6 @@ import msgspec
 
 from trueup.adapters.file_names import shown as shown_name
 from trueup.adapters.gate_yaml import Reading
-from trueup.adapters.signing_keys import read_public
 from trueup.adapters.yaml_positions import Node, Scalar, is_null
 from trueup.core.gate_form import NAME, parse_instant
 from trueup.model import limits
@@ -73,6 +72,9 @@ def _key(reading: Reading, node: Node, folder: Path) -> PublicKey | None:
     text = reading.text(node, "a key")
     if not text:
         return None
+    # It brings the libraries of signatures, a third of a command's start: where there is no key, they are not loaded.
+    from trueup.adapters.signing_keys import read_public  # noqa: PLC0415
+
     try:
         if "-----BEGIN" in text or " " in text.strip():
             return read_public(text)

@@ -137,7 +137,8 @@ _LABELS_SCHEMA: Final = {"type": "object", "additionalProperties": {"type": ["st
 
 
 class _Form(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    # Built when it is first used: a form within another one is built as a part of that one, and needs none of its own.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 class SourceForm(_Form):

@@ -7,18 +7,35 @@ from collections.abc import Callable
 from typing import Final
 
 from trueup.adapters.gate_files import GateFiles
-from trueup.adapters.signing import DsseVerifier
 from trueup.edges.spool import Spool
 from trueup.engine.deck import Deck
 from trueup.engine.gate import Gate
+from trueup.engine.gate_ports import Verifier
 from trueup.model import limits
-from trueup.model.gate_answers import Answer, GateRefused, Outcome
+from trueup.model.gate_answers import Answer, Checked, Envelope, GateRefused, Outcome
+from trueup.model.keyring import Keyring, RelyingParty
 from trueup.model.settings import Settings
 
 LAPSE_S: Final = 5.0
 """Between two looks at requests whose time may be over."""
 
 Say = Callable[[str], None]
+
+
+class _Verifier:
+    """`DsseVerifier`, loaded with the first envelope: what signs and verifies is a third of the start of a command."""
+
+    def __init__(self, party: RelyingParty) -> None:
+        self._party = party
+        self._verifier: Verifier | None = None
+
+    def verify(self, envelope: Envelope, keyring: Keyring) -> Checked:
+        """See `trueup.engine.gate_ports.Verifier`."""
+        if self._verifier is None:
+            from trueup.adapters.signing import DsseVerifier
+
+            self._verifier = DsseVerifier(self._party)
+        return self._verifier.verify(envelope, keyring)
 
 
 def open_gate(deck: Deck, settings: Settings, *, own_token: bool) -> tuple[Gate, GateFiles]:
@@ -28,7 +45,7 @@ def open_gate(deck: Deck, settings: Settings, *, own_token: bool) -> tuple[Gate,
         deck,
         cluster=settings.cluster.name,
         files=files,
-        verifier=DsseVerifier(settings.http.relying_party),
+        verifier=_Verifier(settings.http.relying_party),
         has_token=lambda: own_token,
     )
     return gate, files

@@ -16,7 +16,6 @@ from trueup.adapters.pve_schema import Looked
 from trueup.edges.looking import LookingJournal, LookingPve
 from trueup.edges.parts import Credential, Parts
 from trueup.edges.settings import read_secret
-from trueup.engine.agent import Agent, Foundation, Incarnations
 from trueup.engine.surveyor import installation_of
 from trueup.model.errors import InvariantBroken, JournalBusy, require
 from trueup.model.ids import TokenId
@@ -24,6 +23,7 @@ from trueup.model.settings import KeeperSettings, SecretSource, Settings
 from trueup.ports import Journal, Pve, Reporter
 
 if TYPE_CHECKING:
+    from trueup.engine.agent import Agent
     from trueup.model.settings import Secret
 
 Warn = Callable[[str], None]
@@ -77,7 +77,7 @@ async def journal_for_reading(parts: Parts, settings: Settings) -> AsyncGenerato
 @asynccontextmanager
 async def incarnation(
     parts: Parts, settings: Settings, journal: Journal, reporter: Reporter, warn: Warn
-) -> AsyncGenerator[Agent]:
+) -> "AsyncGenerator[Agent]":
     """Connect and take the epoch. The agent has not recovered yet.
 
     Raises:
@@ -85,6 +85,8 @@ async def incarnation(
         ReadFailed: PVE does not answer, or does not know the token.
         KeeperFailed: the token of this epoch could not be made.
     """
+    from trueup.engine.agent import Agent, Foundation, Incarnations  # what only looks needs nothing that acts
+
     cluster = settings.cluster
     async with AsyncExitStack() as stack:
         incarnations: Incarnations | None = None

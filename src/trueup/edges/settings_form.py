@@ -141,7 +141,8 @@ Settle = Annotated[Seconds, _between(limits.SETTLE_MIN_S, limits.SETTLE_MAX_S)]
 
 
 class _Form(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    # Built when it is first used: a form within another one is built as a part of that one, and needs none of its own.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 class KeeperForm(_Form):

@@ -41,7 +41,8 @@ class _Lists(msgspec.Struct, frozen=True, kw_only=True):
     """The bulk reads of one look. A node whose list could not be read has the reason instead.
 
     `shown` are the rows of all lists by UPID, `by_target` each list's rows by what they are about, `rivals` the
-    operations whose task is not known by what a task would tell of them.
+    operations whose task is not known by what a task would tell of them. `claimed` and `rivals` bear on searches alone:
+    they are empty where each operation's task is known.
     """
 
     tasks: Mapping[NodeName, TaskList | str]
@@ -127,22 +128,26 @@ class Looker:
         tasks = dict(zip(nodes, await _gather([self._list(node) for node in nodes]), strict=True))
         listed = {node: found for node, found in tasks.items() if isinstance(found, TaskList)}
         shown = {row.upid.text: row for found in listed.values() for row in found.rows}
-        since_ms = self._deck.clock.now_ms() - int(limits.PRESUMED_WATCH_S * 1000)
         _, retired = await self._deck.journal.tokens()
-        rivals: defaultdict[Target, set[OpId]] = defaultdict(set)
-        for other in await self._deck.journal.presumed_since(since_ms):
-            rivals[tasksearch.target(other.intent)].add(other.op_id)
-        for other in await self._deck.journal.in_flight():
-            if not other.upid:
-                rivals[tasksearch.target(other.intent)].add(other.op_id)
+        searching = any(not op.upid for op in ops)
         return _Lists(
             tasks=tasks,
             shown=shown,
-            by_target={node: Sorted(found) for node, found in listed.items()},
-            claimed=await self._deck.journal.claimed_upids(frozenset(shown)),
-            rivals=rivals,
+            by_target={node: Sorted(found) for node, found in listed.items()} if searching else {},
+            claimed=await self._deck.journal.claimed_upids(frozenset(shown)) if searching else frozenset(),
+            rivals=await self._rivals() if searching else {},
             retired=retired,
         )
+
+    async def _rivals(self) -> dict[Target, set[OpId]]:
+        """The operations that a task without a known owner could belong to."""
+        since_ms = self._deck.clock.now_ms() - int(limits.PRESUMED_WATCH_S * 1000)
+        rivals: defaultdict[Target, set[OpId]] = defaultdict(set)
+        for other in await self._deck.journal.presumed_since(since_ms):
+            rivals[tasksearch.target(other.intent)].add(other.op_id)
+        for other in await self._deck.journal.ops(state=OpState.STARTED):  # one whose task is known is running
+            rivals[tasksearch.target(other.intent)].add(other.op_id)
+        return rivals
 
     async def _list(self, node: NodeName) -> TaskList | str:
         """Proof that all tasks show costs calls of its own; it is asked for once a list's silence matters."""

@@ -4,14 +4,17 @@ Keys are only ever added. What is not known is null; instants are ISO 8601 in UT
 """
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from trueup.core.intents import redact
 from trueup.core.recovery import Again, Close, Open
 from trueup.edges.cli.output import KIND_OF, Json, iso
-from trueup.engine.recoverer import Judged, Report
 from trueup.model.gate_answers import Answer
 from trueup.model.ops import OpState, OpView, Succeeded
 from trueup.model.plan import Bucket, GuestPlan, Plan
+
+if TYPE_CHECKING:
+    from trueup.engine.recoverer import Judged, Report
 
 
 def op(view: OpView) -> dict[str, Json]:
@@ -101,7 +104,7 @@ def answer(given: Answer) -> dict[str, Json]:
     }
 
 
-def recovery(report: Report) -> dict[str, Json]:
+def recovery(report: "Report") -> dict[str, Json]:
     """What a recovery found. `examined` = resumed + failed + rolled_back + still_running + unresolved."""
     return {
         "examined": report.examined,
@@ -116,11 +119,11 @@ def recovery(report: Report) -> dict[str, Json]:
     }
 
 
-def _sorted(judged: Sequence[Judged]) -> list[Judged]:
+def _sorted(judged: "Sequence[Judged]") -> "list[Judged]":
     return sorted(judged, key=lambda one: (one.view.started_at_ms, one.view.op_id))
 
 
-def _judged(one: Judged) -> dict[str, Json]:
+def _judged(one: "Judged") -> dict[str, Json]:
     """One operation as recovery left it; in a dry run, as it would leave it."""
     view, state, reason = one.view, one.view.state, one.view.reason
     match one.verdict:
