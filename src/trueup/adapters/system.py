@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import gc
 import random
 import secrets
 import time
@@ -56,11 +55,10 @@ def chance(count: int) -> bytes:
 
 
 def give_back_memory() -> None:
-    """Hand back to the system what a lot of work has left over. It takes some 0.1 s; nothing happens without glibc.
+    """Hand back to the system what a lot of work has left over. It takes some milliseconds; without glibc, nothing.
 
-    glibc keeps the room of freed values for values to come, even if that is for good: malloc_trim(3).
+    glibc keeps the room of freed values for values to come, even if these are long in coming: malloc_trim(3).
     """
-    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

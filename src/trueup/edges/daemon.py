@@ -208,7 +208,6 @@ class Sources:
         """Read through `load`."""
         self._load = load
         self._adopted = tuple(adopted)
-        self._read_anew = False
         self._checked: tuple[ManifestFile, ...] | None = None
         self.options = Looked()
 
@@ -218,7 +217,7 @@ class Sources:
         refuse_emptied(manifests, self._adopted)
         if manifests.files != self._checked:  # what has not changed is as good as it was
             option_check.refuse(self.options, manifests)
-            self._checked, self._read_anew = manifests.files, True
+            self._checked = manifests.files
         return manifests.guests
 
     async def refresh(self, journal: Journal, pulse: "_Pulse") -> None:
@@ -227,9 +226,7 @@ class Sources:
             await pulse.passed.wait()
             pulse.passed.clear()
             self._adopted = tuple(await journal.adopted())
-            if self._read_anew:  # the pass after that looks closely at many guests, at the start at all
-                self._read_anew = False
-                give_back_memory()
+            give_back_memory()  # the lists of ten thousand guests are some megabytes, and the next pass is far off
 
 
 class _Pulse:
