@@ -46,7 +46,7 @@ T = TypeVar("T")
 _OF_AN_OPERATION: Final = frozenset(get_args(OpEvent)) | frozenset(get_args(GateEvent))
 
 
-class Append(msgspec.Struct, frozen=True, kw_only=True):
+class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One caller's drafts, with each event's canonical bytes."""
 
     epoch: Epoch

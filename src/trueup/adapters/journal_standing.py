@@ -19,21 +19,21 @@ _OP_EVENTS: Final = frozenset(get_args(OpEvent))
 _REQUEST_EVENTS: Final = frozenset(get_args(requests.RequestEvent))
 
 
-class Placed(msgspec.Struct, frozen=True, kw_only=True):
+class Placed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An operation as it stands, and the place of its first record, which orders operations by age."""
 
     first_seq: int
     view: OpView
 
 
-class PlacedRequest(msgspec.Struct, frozen=True, kw_only=True):
+class PlacedRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A request as it stands, and the place of its first record, which orders requests by age."""
 
     first_seq: int
     view: RequestView
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a signed request has taken: its nonce for good, its idempotency key while `held`.
 
     It is told by `Requested` and again by `Accepted`, so that one of them is enough. `started_at_ms` is when its

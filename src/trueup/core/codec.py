@@ -41,7 +41,7 @@ _SEAL_CHARS: Final = len(_SEAL_HEAD) + _HASH_CHARS + len(_SEAL_TAIL)
 UPGRADE: Final = "use the newer trueup that wrote it"
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class Head(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where the chain ends: the last record's place, epoch and hash."""
 
     seq: int = 0
@@ -49,7 +49,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     hash: str = GENESIS
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True):
+class _Body(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record as it is hashed. The order of the fields is the order of the bytes."""
 
     v: int
@@ -62,7 +62,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     event: msgspec.Raw
 
 
-class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Line(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A whole line as it is read."""
 
     v: int

@@ -8,6 +8,7 @@ PVE may have acted. `accepted` is not in flight, since nothing was sent.
 """
 
 from collections.abc import Iterable
+from typing import cast, get_args
 
 from msgspec.structs import replace
 
@@ -61,6 +62,8 @@ TABLE: dict[tuple[OpState | None, type[OpEvent]], OpState] = {
     (OpState.FAILED, Contradicted): OpState.STARTED,
 }
 
+_EVENTS = frozenset(get_args(OpEvent))
+
 TERMINAL = frozenset({OpState.SUCCEEDED, OpState.FAILED})
 IN_FLIGHT = frozenset({OpState.STARTED, OpState.TASK_RUNNING})
 
@@ -85,11 +88,11 @@ def step(view: OpView | None, record: Record) -> OpView:
         IllegalTransition: the lifecycle does not allow it; `view` is unchanged.
     """
     event = record.event
-    if not isinstance(event, OpEvent):
+    if type(event) not in _EVENTS:
         raise IllegalTransition(what=f"{type(event).__name__} is no event of an operation")
-    state = next_state(view.state if view else None, event)
+    state = next_state(view.state if view else None, cast("OpEvent", event))
     if view is None:
-        require(isinstance(event, Accepted | Started), "an operation begins with its intent")
+        require(isinstance(event, (Accepted, Started)), "an operation begins with its intent")
         return _first(event, record, state)
     return _apply(view, event, record, state)
 

@@ -25,7 +25,7 @@ _AMONG: Final = "IN (SELECT value FROM json_each(?))"
 _CLAIM: Final = "SELECT op_id, nonce, idempotency_key, held, started_at_ms FROM claims"
 _REQUEST_OF_CLAIM: Final = "SELECT requests.view FROM claims JOIN requests ON requests.request_id = claims.op_id"
 
-_encoder = msgspec.json.Encoder(order="sorted")
+_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 @cache

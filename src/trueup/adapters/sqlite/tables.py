@@ -57,7 +57,7 @@ OpRow = tuple[int, str, str, int, str, str, str, int, int, bytes]
 _RECORDS_AMONG: Final = "SELECT record_id, '' FROM records WHERE record_id IN (SELECT value FROM json_each(?))"
 _UPIDS_AMONG: Final = "SELECT upid, op_id FROM upids WHERE upid IN (SELECT value FROM json_each(?))"
 
-_view_encoder = msgspec.json.Encoder(order="sorted")
+_view_encoder = msgspec.json.Encoder(order="deterministic")  # keys sorted; fields as they are declared
 
 
 @cache
