@@ -20,10 +20,10 @@ from typing import cast
 from urllib.parse import parse_qsl
 
 import trustme
-from aiohttp import web
 
 from pvesim.apidoc import PATH as VIEWER
 from pvesim.apidoc import script
+from pvesim.serving import web
 from pvesim.wire import Answer, Delivery, Hangup, Request, Response
 from pvesim.world import World
 

@@ -25,6 +25,7 @@ from pvesim.wire import (
     Response,
     died,
     failure,
+    http_date,
     not_implemented,
     response,
     success,
@@ -88,7 +89,7 @@ class Service:
                 yield from sleep(UNAUTHORIZED_S)
             answer = failure(m.clock(entry), error)
         if isinstance(answer, Response):
-            answer = replace(answer, headers={**answer.headers, **response(m.clock(entry), 200, "").headers})
+            answer = replace(answer, headers={**answer.headers, "Date": http_date(int(m.clock(entry)))})
         self.deliver(ticket, answer)
 
     def _admit(self, ticket: int, request: Request) -> tuple[Call, Route]:

@@ -6,11 +6,13 @@ and every text a client can see is built in this module from the words of the ca
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from typing import TypeAlias
+
+import msgspec
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
@@ -116,14 +118,23 @@ def not_implemented(method: str, path: str) -> ApiError:
     return ApiError(501, f"Method '{method} {path}' not implemented")
 
 
+_encoder = msgspec.json.Encoder()
+
+
 def encode(value: Json) -> bytes:
     """JSON as PVE sends it: compact, text not escaped."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encoder.encode(value)
+
+
+@lru_cache(maxsize=64)
+def http_date(second: int) -> str:
+    """An instant as the `Date` header has it; many answers have the same."""
+    return formatdate(second, usegmt=True)
 
 
 def response(clock: float, status: int, reason: str, body: bytes = b"") -> Response:
     """An answer dated by the clock of the node that sends it."""
-    headers = {"Date": formatdate(int(clock), usegmt=True)}
+    headers = {"Date": http_date(int(clock))}
     if body:
         headers["Content-Type"] = "application/json;charset=UTF-8"
     return Response(status=status, reason=reason, headers=headers, body=body)

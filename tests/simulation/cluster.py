@@ -3,13 +3,23 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from urllib.parse import unquote
 
 from pvesim.world import Hangup, Request, World
 from tests.simulation.deaths import Mortality
+from tests.simulation.virtual_time import VirtualTimeLoop
 from trueup.adapters.pve_wire import Break, Broken, HttpAnswer, HttpRequest
 
 START_S = 1_800_000_000.0
+A_HAIR_S = 1e-6
+"""So much later than due the world is moved: floats that stand for the same instant must not be asked for ever."""
+
+
+@lru_cache(maxsize=64)
+def _seconds(date: str) -> int:
+    """A `Date` header as an instant; many answers have the same."""
+    return int(parsedate_to_datetime(date).timestamp())
 
 
 class SimCluster:
@@ -17,16 +27,19 @@ class SimCluster:
 
     def __init__(self, spec: Mapping[str, object], *, seed: int) -> None:
         self.world = World.build(spec, seed=seed, now=START_S)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        self._loop = loop
         self._answers: dict[int, asyncio.Future[HttpAnswer]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def now(self) -> float:
-        return START_S + asyncio.get_running_loop().time()
+        return START_S + self._loop.time()
 
     def submit(self, request: Request) -> int:
         ticket = self.world.submit(self.now, request)
-        self._answers[ticket] = asyncio.get_running_loop().create_future()
+        self._answers[ticket] = self._loop.create_future()
         self._arm()
         return ticket
 
@@ -41,13 +54,13 @@ class SimCluster:
 
     def act(self, action: Mapping[str, object]) -> None:
         """An administrator or an accident does something now."""
-        self._move()
+        self._deliver()
         self.world.control(action)
         self._arm()
 
     def put(self, guest: Mapping[str, object]) -> None:
         """Somebody changes a guest by hand now."""
-        self._move()
+        self._deliver()
         self.world.put_guests(guest)
         self._arm()
 
@@ -85,18 +98,26 @@ class SimCluster:
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        when = self._next_move()
+        self._timer = None if when is None else self._loop.call_at(when, self._move)
+
+    def _next_move(self) -> float | None:
         due = self.world.next_due()
         if due is None:
-            self._timer = None
-            return
-        # A hair later than due: floats that stand for the same instant must not be asked for ever.
-        delay = max(0.0, due - self.now) + 1e-6
-        self._timer = asyncio.get_running_loop().call_later(delay, self._move)
+            return None
+        now = self._loop.time()
+        return now + max(0.0, due - (START_S + now)) + A_HAIR_S
 
     def _move(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Called by the loop alone: it may set the clock forward."""
+        self._deliver()
+        # While only the world has something to do, it goes on at once: most of what it does nobody sees.
+        while (when := self._next_move()) is not None and self._loop.skip_to(when):
+            self._deliver()
+        self._timer = None if when is None else self._loop.call_at(when, self._move)
+
+    def _deliver(self) -> None:
+        """Let the world come to this instant, and no further."""
         for delivery in self.world.advance(self.now):
             future = self._answers.get(delivery.ticket)
             if future is None or future.done():
@@ -110,11 +131,10 @@ class SimCluster:
                 HttpAnswer(
                     status=answer.status,
                     reason=answer.reason,
-                    date_s=int(parsedate_to_datetime(date).timestamp()) if date else 0,
+                    date_s=_seconds(date) if date else 0,
                     body=answer.body,
                 )
             )
-        self._arm()
 
 
 class SimTransport:

@@ -34,7 +34,8 @@ def turning_points(passed: Sequence[str], begin: int = 0) -> list[int]:
     """The numbers of the points from `begin` on at which a death differs from one at the point before.
 
     Those are the points around writes, and of the waits between two of them the middle one; a death at a read is one at
-    whatever comes next. With TRUEUP_EVERY_POINT set, all points.
+    whatever comes next, and so is one right after a write, if the next call is a write. With TRUEUP_EVERY_POINT set,
+    all points.
     """
     if EVERYTHING:
         return list(range(begin, len(passed)))
@@ -42,11 +43,18 @@ def turning_points(passed: Sequence[str], begin: int = 0) -> list[int]:
     waits: list[int] = []
     for number in range(begin, len(passed)):
         if AtWrite.counts(passed[number]):
-            found += [*_middle(waits), number]
+            found += _middle(waits)
+            if number == begin or not same_moment(passed, number):
+                found.append(number)
             waits = []
         elif passed[number].startswith("clock.sleep"):
             waits.append(number)
     return [*found, *_middle(waits)]
+
+
+def same_moment(passed: Sequence[str], number: int) -> bool:
+    """Whether a point is where the one before it was: one call has returned, the next has done nothing yet."""
+    return number > 0 and passed[number].endswith(" before") and passed[number - 1].endswith((" after", " reply"))
 
 
 def _middle(waits: Sequence[int]) -> list[int]:
@@ -139,16 +147,18 @@ class MortalPort:
         found: Any = getattr(self._port, attribute)
         if not inspect.iscoroutinefunction(found):
             return found
+        before, doubled = f"{self._name}.{attribute} before", attribute in self._doubled
 
         async def call(*args: Any, **named: Any) -> Any:
-            self._mortality.point(f"{self._name}.{attribute} before")
+            self._mortality.point(before)
             await self._mortality.stand_still()
             answer: Any = await found(*args, **named)
-            if attribute in self._doubled:
+            if doubled:
                 self._mortality.point(f"{self._name}.{attribute} after")
                 await self._mortality.stand_still()
             elif self._mortality.dead.is_set():
                 raise Died
             return answer
 
+        setattr(self, attribute, call)  # the next one finds it at once
         return call

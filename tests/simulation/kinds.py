@@ -34,7 +34,7 @@ class Example:
 
     def deaths(self) -> list[int]:
         """The points that make a difference, in a life where nothing goes wrong."""
-        return turning_points(simulate(self.scenario).lives[0].mortality.passed, late(self.scenario))
+        return deaths_in(self.scenario)
 
     def check(self, run: Run) -> None:
         """What must hold after deaths: all is done, or people have to look, since nothing could ever tell."""
@@ -55,9 +55,13 @@ def every() -> tuple[Example, ...]:
     )
 
 
-def late(scenario: Scenario) -> int:
-    """The number of points that lie before what the example is about: those are the creation of its guest."""
-    return simulate(scenario).lives[0].stage_at if scenario.then is not None else 0
+def deaths_in(scenario: Scenario) -> list[int]:
+    """The points of a life that make a difference, without those before what the story is about.
+
+    Those are the creation of its guest.
+    """
+    life = simulate(scenario).lives[0]
+    return turning_points(life.mortality.passed, life.stage_at if scenario.then is not None else 0)
 
 
 def unresolved(run: Run, kind: Kind) -> set[Reason | None]:

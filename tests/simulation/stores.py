@@ -77,9 +77,9 @@ class File:
         return False
 
     async def outcome(self) -> Outcome:
-        journal = sqlite.open_journal(self._path, inline=True)
-        ops, records = await journal.ops(), await journal.records()
-        await journal.close()
+        reader = sqlite.open_reader(self._path)
+        ops, records = await reader.ops(), await reader.records()
+        await reader.close()
         return ops, records, sqlite.verify(self._path)
 
 

@@ -10,10 +10,12 @@ import pytest
 
 from tests.sampling import times
 from tests.simulation import invariants, kinds
-from tests.simulation.deaths import turning_points
+from tests.simulation.deaths import same_moment
+from tests.simulation.examples import EXAMPLES
 from tests.simulation.harness import Scenario, simulate
-from tests.simulation.kinds import Example, late, unresolved
+from tests.simulation.kinds import Example, deaths_in, unresolved
 from tests.simulation.stories import ops
+from trueup.model.ids import GuestType
 from trueup.model.ops import Kind, OpState
 
 EVERY = [pytest.param(one.kind, one.scenario, id=one.name) for one in kinds.every()]
@@ -42,10 +44,24 @@ def test_it_ends_rightly_after_a_death_at_every_point(kind: Kind, story: Scenari
         example.check(simulate(story, point))
 
 
+def test_a_death_between_two_writes_is_one_death() -> None:
+    """Why one of the two points is enough: after the one call has returned, and before the next has done anything."""
+    story = EXAMPLES[GuestType.LXC][Kind.START]
+    passed = simulate(story).lives[0].mortality.passed
+    pairs = [point for point in range(1, len(passed)) if same_moment(passed, point)]
+    for point in pairs[-2:]:
+        first, second = simulate(story, point - 1), simulate(story, point)
+        assert second.lives[0].mortality.passed.pop() == passed[point]
+        assert [life.mortality.passed for life in first.lives] == [life.mortality.passed for life in second.lives]
+        assert first.mutations == second.mutations
+        assert first.records == second.records
+    assert len(pairs) > 5
+
+
 @pytest.mark.parametrize(("kind", "story"), EVERY)
 def test_it_ends_rightly_after_a_death_and_lost_answers(kind: Kind, story: Scenario) -> None:
     story = replace(story, faults=LOST)
-    for point in turning_points(simulate(story).lives[0].mortality.passed, late(story))[::SAMPLE]:
+    for point in deaths_in(story)[::SAMPLE]:
         run = simulate(story, point)
         if unresolved(run, kind):
             # Nothing but time speaks for such a kind: after two accidents it may honestly stay open.
