@@ -40,18 +40,6 @@ class _Own(msgspec.Struct, frozen=True, gc=False):
     fenced: bool
     plan: GuestPlan
 
-    def holds(self, want: Desired, seen: Observed, context: Context) -> bool:
-        """Whether all of it is as it was."""
-        vmid = want.vmid
-        return (
-            (self.want is want or self.want == want)
-            and (self.seen is seen or self.seen == seen)
-            and self.adopted == context.adopted.get(vmid)
-            and self.closed == context.closed.get(vmid)
-            and self.shutdown_failed == (vmid in context.shutdown_failed)
-            and self.fenced == (vmid in context.fenced)
-        )
-
 
 class Memo:
     """What was planned last. Belongs to one planner of one set of manifests; not to be shared between tasks."""
@@ -85,7 +73,7 @@ class Memo:
     def known(self, want: Desired, seen: Observed | None, context: Context) -> GuestPlan | None:
         """The guest's plan, if all that it depends on is as it was."""
         kept = self._known.get(want.vmid)
-        if kept is None or seen is None or want.vmid in context.unread or not kept.holds(want, seen, context):
+        if kept is None or seen is None or want.vmid in context.unread or kept != _own(want, seen, context, kept.plan):
             return None
         return kept.plan
 
