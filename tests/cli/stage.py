@@ -114,7 +114,7 @@ class Stage:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            code = run(parts(), arguments)
+            code = run(parts, arguments)
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def json(self, *arguments: str, code: int = 0) -> dict:

@@ -36,7 +36,7 @@ def tell(stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
     def told(*arguments: str) -> tuple[int, list[str]]:
         capsys.readouterr()
-        code = run(parts(), arguments)
+        code = run(parts, arguments)
         return code, capsys.readouterr().err.splitlines()
 
     return told

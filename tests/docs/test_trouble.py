@@ -62,11 +62,11 @@ def test_a_page_says_what_is_known_what_is_not_and_what_to_do(page: Path) -> Non
 
 def test_a_page_is_printed_as_words(capsys: pytest.CaptureFixture[str]) -> None:
     for page in PAGES:
-        assert run(parts(), ["explain", page.stem]) == 0
+        assert run(parts, ["explain", page.stem]) == 0
         said = capsys.readouterr().out
         assert said.startswith("# ")
         assert not re.search(r"\]\(|<!--|```", said)
-    assert run(parts(), ["explain"]) == 0
+    assert run(parts, ["explain"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(PAGES)
 
 

@@ -6,7 +6,9 @@ calls that complain. What is put in at run time is `{}`.
 """
 
 import ast
-from collections.abc import Iterator
+import gc
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "trueup"
@@ -14,9 +16,24 @@ COMPLAINTS = {"wrong": 2, "_wrong": 2, "tell": 3, "_tell": 3, "_fits": 2, "GateR
 """Functions whose last argument is a remedy, if there are so many: with fewer, `tell` is the engine's news."""
 
 
+@cache
+def parsed() -> Mapping[Path, ast.Module]:
+    """The syntax of each of our sources.
+
+    Garbage is left alone meanwhile: a connection found in it is complained about with a traceback, for which Python
+    3.11 parses the lines that it shows, and its parser does not bear being called from within itself.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
+    finally:
+        gc.enable()
+
+
 def remedies() -> dict[str, list[str]]:
     """Each remedy, with the modules that have it."""
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
+    trees = parsed()
     constants: dict[str, ast.expr] = {}
     for tree in trees.values():
         constants |= {name: value for node in tree.body for name, value in _assigned(node)}

@@ -25,7 +25,7 @@ from tests.operator import (
     test_written_more,
     test_written_remedies,
 )
-from tests.operator.remedies import SOURCE, remedies
+from tests.operator.remedies import parsed, remedies
 from trueup.edges.cli import root
 
 HERE = Path(__file__).parent
@@ -112,8 +112,8 @@ def test_each_remedy_stands_in_one_list() -> None:
 def named_commands() -> set[str]:
     """Every command of ours between backticks in the source, with the places of values left as they are."""
     found: set[str] = set()
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for tree in parsed().values():
+        for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found |= set(re.findall(r"`trueup ([a-z][^`\n]*)`", node.value))
     return found

@@ -2,19 +2,16 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.cli.stage import Stage, guest
 from tests.cli.test_crashes import until
 from tests.operator.nodes_shell import TOOLS, on_a_node
+from tests.operator.remedies import parsed
 from tests.operator.test_doctor import SETUP, bare, findings
 
 __all__ = ["bare"]
-SOURCE = Path(__file__).parents[2] / "src" / "trueup"
-
-
 NO_TOOLS = {"trueup", "ssh-keygen", "createdb", "async", "daily", "keeper", "python", "webauthn"}
 """Commands of ours or of elsewhere, and other words in front of a blank."""
 
@@ -39,8 +36,8 @@ def typed(stage: Stage, text: str) -> list[str]:
 
 def test_every_tool_that_a_message_names_is_at_hand() -> None:
     named: set[str] = set()
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for tree in parsed().values():
+        for node in ast.walk(tree):
             text = ast.unparse(node) if isinstance(node, ast.JoinedStr) else getattr(node, "value", None)
             if isinstance(text, str):
                 named |= set(re.findall(r"`([a-z][a-z-]+) [^`]+`", text))

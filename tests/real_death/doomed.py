@@ -145,7 +145,7 @@ def main() -> None:
 
     journal = parts.journal
     doomed = dataclasses.replace(parts, journal=lambda store: JournalOfTheDoomed(journal(store)), pve=pve)  # type: ignore[arg-type]
-    sys.exit(run(doomed))
+    sys.exit(run(lambda: doomed))
 
 
 if __name__ == "__main__":
