@@ -43,8 +43,17 @@ class SimCluster:
         self._arm()
         return ticket
 
-    async def answer(self, ticket: int) -> HttpAnswer:
-        return await self._answers[ticket]
+    async def answer(self, ticket: int, within_s: float | None = None) -> HttpAnswer:
+        """What is answered; raises TimeoutError when nothing is in this time."""
+        answer = self._answers[ticket]
+        if within_s is None:
+            return await answer
+        # Not `asyncio.wait_for`, which would make a task for every request.
+        timer = self._loop.call_later(within_s, _late, answer)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
 
     def gone(self, ticket: int) -> None:
         self.world.client_gone(ticket)
@@ -137,6 +146,11 @@ class SimCluster:
             )
 
 
+def _late(answer: "asyncio.Future[HttpAnswer]") -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
+
+
 class SimTransport:
     """One incarnation's connections to the cluster; they die with it, what was sent does not."""
 
@@ -176,7 +190,7 @@ class SimTransport:
                 self._mortality.sent.append((asyncio.get_running_loop().time(), call))
                 self._mortality.point(f"{call} sent")
             limit = 75.0 if request.mutation else 35.0
-            answer = await asyncio.wait_for(self._cluster.answer(ticket), limit)
+            answer = await self._cluster.answer(ticket, limit)
         except TimeoutError as error:
             raise Broken(kind=Break.TIMEOUT, sent=True, what="no answer in time") from error
         finally:
