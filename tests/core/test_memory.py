@@ -2,6 +2,7 @@
 
 import random
 
+from trueup.adapters.system import SystemClock
 from trueup.core import reread
 from trueup.core.reread import Remembered
 from trueup.engine.memory import Memory
@@ -11,7 +12,7 @@ from trueup.model.ids import GuestType, NodeName, Vmid
 NODE = NodeName("pve1")
 
 
-class Clock:
+class Clock(SystemClock):
     def __init__(self):
         self.now = 0.0
 
