@@ -33,12 +33,9 @@ class FastCluster(SimCluster):
     def now(self) -> float:
         return START_S + asyncio.get_running_loop().time() * FAST
 
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def _next_move(self) -> float | None:
         due = self.world.next_due()
-        delay_s = 0.0 if due is None else max(0.0, due - self.now) / FAST + 1e-6
-        self._timer = None if due is None else asyncio.get_running_loop().call_later(delay_s, self._move)
+        return None if due is None else asyncio.get_running_loop().time() + max(0.0, due - self.now) / FAST + 1e-6
 
 
 class WorldClock:
